@@ -1,0 +1,26 @@
+//! What every HTTP API here shares: one error body, one accept loop, one set of probes.
+//!
+//! A service builds its routes, hands them to [`finish`], and serves the result with [`serve`].
+//!
+//! **Invariant:** no response leaves with an error body other than [`problem::Problem`].
+
+pub mod problem;
+
+pub mod extract;
+
+pub mod errors;
+
+pub mod health;
+
+pub mod admission;
+
+pub mod docs;
+
+mod body;
+mod limits;
+mod observe;
+mod server;
+
+pub use limits::Limits;
+pub use observe::{RequestId, finish};
+pub use server::{ServeError, serve};

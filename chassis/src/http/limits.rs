@@ -1,0 +1,120 @@
+//! The limits of the accept loop and of request bodies, each with a name and a default.
+
+use std::time::Duration;
+
+/// Limits of one HTTP server.
+///
+/// The defaults fit an API with small JSON bodies that faces its clients directly (rules R14, R18).
+#[derive(Debug, Clone, clap::Args)]
+pub struct Limits {
+    /// Connections open at once; more wait in the kernel's backlog
+    #[arg(long = "http-connections-max", env = "HTTP_CONNECTIONS_MAX", default_value_t = 4096)]
+    pub connections_max: usize,
+
+    /// Bytes of a request body
+    #[arg(long = "http-body-bytes-max", env = "HTTP_BODY_BYTES_MAX", default_value_t = 65_536)]
+    pub body_bytes_max: usize,
+
+    /// Time for a request body to arrive, in milliseconds
+    #[arg(long = "http-body-read-timeout-ms", env = "HTTP_BODY_READ_TIMEOUT_MS", default_value_t = 10_000)]
+    pub body_read_timeout_ms: u64,
+
+    /// Time for a request head to arrive, in milliseconds; an idle kept-alive connection ends after it too
+    #[arg(long = "http-header-read-timeout-ms", env = "HTTP_HEADER_READ_TIMEOUT_MS", default_value_t = 5_000)]
+    pub header_read_timeout_ms: u64,
+
+    /// Bytes of a request head (at least 8192)
+    #[arg(
+        long = "http-headers-bytes-max",
+        env = "HTTP_HEADERS_BYTES_MAX",
+        default_value_t = 16_384,
+        value_parser = clap::value_parser!(u32).range(8_192..)
+    )]
+    pub headers_bytes_max: u32,
+
+    /// Header fields of a request
+    #[arg(long = "http-headers-max", env = "HTTP_HEADERS_MAX", default_value_t = 64)]
+    pub headers_max: usize,
+
+    /// Concurrent HTTP/2 streams on one connection
+    #[arg(long = "http2-streams-max", env = "HTTP2_STREAMS_MAX", default_value_t = 64)]
+    pub http2_streams_max: u32,
+
+    /// Streams an HTTP/2 client may reset before we have looked at them, before the connection is closed
+    #[arg(long = "http2-resets-max", env = "HTTP2_RESETS_MAX", default_value_t = 20)]
+    pub http2_resets_max: usize,
+
+    /// Interval of HTTP/2 keep-alive pings, in milliseconds; a ping unanswered as long closes the connection
+    #[arg(long = "http2-keep-alive-ms", env = "HTTP2_KEEP_ALIVE_MS", default_value_t = 20_000)]
+    pub http2_keep_alive_ms: u64,
+
+    /// Time that requests in flight have to finish at shutdown, in milliseconds
+    #[arg(long = "http-drain-ms", env = "HTTP_DRAIN_MS", default_value_t = 10_000)]
+    pub drain_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 4096,
+            body_bytes_max: 65_536,
+            body_read_timeout_ms: 10_000,
+            header_read_timeout_ms: 5_000,
+            headers_bytes_max: 16_384,
+            headers_max: 64,
+            http2_streams_max: 64,
+            http2_resets_max: 20,
+            http2_keep_alive_ms: 20_000,
+            drain_ms: 10_000,
+        }
+    }
+}
+
+impl Limits {
+    /// [`Limits::header_read_timeout_ms`] as a duration.
+    pub fn header_read_timeout(&self) -> Duration {
+        Duration::from_millis(self.header_read_timeout_ms)
+    }
+
+    /// [`Limits::drain_ms`] as a duration.
+    pub fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+
+    /// The part that the body extractors need.
+    pub(crate) fn body(&self) -> BodyLimits {
+        BodyLimits { bytes_max: self.body_bytes_max, read_timeout: Duration::from_millis(self.body_read_timeout_ms) }
+    }
+}
+
+/// The limits of one request body; travels as a request extension from [`super::serve`] to the extractors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimits {
+    pub(crate) bytes_max: usize,
+    pub(crate) read_timeout: Duration,
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        Limits::default().body()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        limits: Limits,
+    }
+
+    #[test]
+    fn the_default_is_what_the_flags_default_to() {
+        let flags = Flags::try_parse_from(["x"]).unwrap();
+        assert_eq!(format!("{:?}", flags.limits), format!("{:?}", Limits::default()));
+    }
+}

@@ -1,0 +1,79 @@
+//! What all clients share: settings, blocking calls with a deadline, and a drop that blocks nobody.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use super::{Brokers, Error};
+
+/// How long one question to the cluster may take.
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Settings of every client.
+pub(super) fn config(brokers: &Brokers, client_id: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &brokers.0)
+        .set("client.id", client_id)
+        // "localhost" resolves to ::1 first, where a broker on 127.0.0.1 does not listen.
+        .set("broker.address.family", "v4")
+        // Nobody reads the statistics; producing them costs a JSON document per interval.
+        .set("statistics.interval.ms", "0")
+        // A broker that is back is used at once rather than after the default ten seconds.
+        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("socket.nagle.disable", "true")
+        // An idle connection being closed by the broker is no event worth a log line.
+        .set("log.connection.close", "false");
+    config
+}
+
+/// Runs a blocking call of the library on a blocking thread and waits for it with a deadline.
+///
+/// The call should have its own, shorter deadline: a thread cannot be cancelled.
+pub(super) async fn blocking<T: Send + 'static>(
+    doing: &'static str,
+    deadline: Duration,
+    call: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::time::timeout(deadline, tokio::task::spawn_blocking(call)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(source)) => Err(Error::Thread { doing, source }),
+        Err(_elapsed) => Err(Error::Deadline { doing, waited_ms: deadline.as_millis() }),
+    }
+}
+
+/// A client that is dropped on a thread of its own.
+///
+/// Closing a librdkafka client joins its threads, which takes up to seconds when a broker is gone; on an
+/// async thread that would stall every task beside it.
+pub(super) struct OffThread<T: Send + 'static>(Option<T>);
+
+impl<T: Send + 'static> OffThread<T> {
+    pub(super) fn new(client: T) -> Self {
+        Self(Some(client))
+    }
+}
+
+impl<T: Send + 'static> Deref for OffThread<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Some(client) => client,
+            None => unreachable!("the client is taken out in drop only"),
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for OffThread<T> {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        let spawned = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(client));
+        if let Err(error) = spawned {
+            // The closure, and the client with it, was dropped here instead: slow, but closed.
+            tracing::warn!(%error, "no thread to close a Kafka client on");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Against librdkafka's mock cluster: real sockets, scripted faults, no admin calls.
+
+use std::time::Duration;
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+use super::consumer::{Consumer, Message, record_at};
+use super::producer::{Delivered, Outgoing, Producer};
+use super::topic::{end_offsets, partition_of};
+use super::{Brokers, Error};
+
+const TOPIC: &str = "shop.events";
+const PARTITIONS: i32 = 3;
+const SOON: Duration = Duration::from_secs(10);
+
+fn cluster() -> (MockCluster<'static, rdkafka::producer::DefaultProducerContext>, Brokers) {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, PARTITIONS, 1).unwrap();
+    let brokers = Brokers(cluster.bootstrap_servers());
+    (cluster, brokers)
+}
+
+fn record<'a>(key: &'a str, payload: &'a str) -> Outgoing<'a> {
+    Outgoing { key: key.as_bytes(), payload: payload.as_bytes(), headers: Vec::new(), partition: None }
+}
+
+async fn read(consumer: &mut Consumer, count: usize) -> Vec<Message> {
+    let mut messages = Vec::new();
+    while messages.len() < count {
+        let batch = consumer.poll_batch(count - messages.len(), SOON).await.unwrap();
+        messages.extend(batch);
+    }
+    messages
+}
+
+fn from_start() -> Vec<(i32, i64)> {
+    (0..PARTITIONS).map(|partition| (partition, 0)).collect()
+}
+
+#[tokio::test]
+async fn what_is_sent_is_read_in_order_with_headers() {
+    let (_cluster, brokers) = cluster();
+    let producer = Producer::connect(&brokers, "test").unwrap();
+    let payloads: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    let mut records: Vec<_> = payloads.iter().map(|payload| record("one-key", payload)).collect();
+    records[0].headers = vec![("event_type", "Opened".to_owned()), ("empty", String::new())];
+    let delivered = producer.send_batch(TOPIC, &records, SOON).await.unwrap();
+    let partition = partition_of(b"one-key", PARTITIONS);
+    let expected: Vec<_> = (0..500).map(|offset| Delivered { partition, offset }).collect();
+    assert_eq!(delivered, expected);
+
+    let mut consumer = Consumer::assign(&brokers, TOPIC, &from_start(), "test").unwrap();
+    let messages = read(&mut consumer, 500).await;
+    let read: Vec<_> = messages.iter().map(|m| String::from_utf8(m.payload.clone().unwrap()).unwrap()).collect();
+    assert_eq!(read, payloads);
+    assert_eq!(messages[0].key.as_deref(), Some(&b"one-key"[..]));
+    assert_eq!(messages[0].headers, [("event_type".to_owned(), b"Opened".to_vec()), ("empty".to_owned(), vec![])]);
+    assert_eq!(consumer.position(partition), Some(500));
+    while !consumer.at_end() {
+        assert!(consumer.poll_batch(1, SOON).await.unwrap().is_empty());
+    }
+    assert_eq!(consumer.watermarks(partition).await.unwrap(), (0, 500));
+}
+
+#[tokio::test]
+async fn our_partition_is_the_producers_partition() {
+    let (_cluster, brokers) = cluster();
+    let producer = Producer::connect(&brokers, "test").unwrap();
+    let keys: Vec<String> = (0..100).map(|n| format!("key-{n}")).collect();
+    let records: Vec<_> = keys.iter().map(|key| record(key, "x")).collect();
+    let delivered = producer.send_batch(TOPIC, &records, SOON).await.unwrap();
+    for (key, delivered) in keys.iter().zip(delivered) {
+        assert_eq!(delivered.partition, partition_of(key.as_bytes(), PARTITIONS), "{key}");
+    }
+    let mut chosen = record("key-1", "x");
+    chosen.partition = Some((partition_of(b"key-1", PARTITIONS) + 1) % PARTITIONS);
+    let delivered = producer.send_batch(TOPIC, std::slice::from_ref(&chosen), SOON).await.unwrap();
+    assert_eq!(Some(delivered[0].partition), chosen.partition);
+}
+
+#[tokio::test]
+async fn a_reader_starts_where_it_is_told_and_waits_no_longer_than_told() {
+    let (_cluster, brokers) = cluster();
+    let producer = Producer::connect(&brokers, "test").unwrap();
+    let mut records = [record("k", "0"), record("k", "1"), record("k", "2")];
+    for record in &mut records {
+        record.partition = Some(1);
+    }
+    producer.send_batch(TOPIC, &records, SOON).await.unwrap();
+    let mut consumer = Consumer::assign(&brokers, TOPIC, &[(1, 2)], "test").unwrap();
+    let messages = read(&mut consumer, 1).await;
+    assert_eq!((messages[0].offset, messages[0].payload.as_deref()), (2, Some(&b"2"[..])));
+    while !consumer.at_end() {
+        consumer.poll_batch(10, SOON).await.unwrap();
+    }
+    assert!(consumer.poll_batch(10, Duration::from_millis(1)).await.unwrap().is_empty());
+
+    assert_eq!(end_offsets(&brokers, TOPIC, PARTITIONS).await.unwrap(), [(0, 0), (0, 3), (0, 0)]);
+    let record = record_at(&brokers, TOPIC, 1, 1).await.unwrap().unwrap();
+    assert_eq!(record.payload.as_deref(), Some(&b"1"[..]));
+    assert_eq!(record_at(&brokers, TOPIC, 1, 3).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn dropping_a_poll_loses_nothing() {
+    let (_cluster, brokers) = cluster();
+    let producer = Producer::connect(&brokers, "test").unwrap();
+    let mut consumer = Consumer::assign(&brokers, TOPIC, &from_start(), "test").unwrap();
+    let payloads: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+    let records: Vec<_> = payloads.iter().map(|payload| record("k", payload)).collect();
+    producer.send_batch(TOPIC, &records, SOON).await.unwrap();
+    let mut offsets = Vec::new();
+    while offsets.len() < 200 {
+        let polled = tokio::select! {
+            polled = consumer.poll_batch(7, SOON) => polled.unwrap(),
+            () = tokio::task::yield_now() => continue,
+        };
+        offsets.extend(polled.iter().map(|message| message.offset));
+    }
+    assert_eq!(offsets, (0..200).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_position_out_of_range_names_its_partition() {
+    let (_cluster, brokers) = cluster();
+    let mut consumer = Consumer::assign(&brokers, TOPIC, &[(0, 0), (2, 17)], "test").unwrap();
+    let error = loop {
+        match consumer.poll_batch(10, SOON).await {
+            Ok(batch) => assert!(batch.is_empty()),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::OffsetOutOfRange { partition: 2, position: 17, low: 0, high: 0 }), "{error:?}");
+}
+
+#[tokio::test]
+async fn after_a_failed_batch_a_producer_sends_nothing_more() {
+    let (cluster, brokers) = cluster();
+    let producer = Producer::connect(&brokers, "test").unwrap();
+    producer.send_batch(TOPIC, &[record("k", "before")], SOON).await.unwrap();
+    cluster.broker_down(1).unwrap();
+    let error = producer.send_batch(TOPIC, &[record("k", "lost")], Duration::from_millis(200)).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline { .. }), "{error:?}");
+    cluster.broker_up(1).unwrap();
+    let error = producer.send_batch(TOPIC, &[record("k", "after")], SOON).await.unwrap_err();
+    assert!(matches!(error, Error::ProducerFailed), "{error:?}");
+
+    let next = Producer::connect(&brokers, "test").unwrap();
+    next.send_batch(TOPIC, &[record("k", "again")], SOON).await.unwrap();
+    let mut consumer = Consumer::assign(&brokers, TOPIC, &from_start(), "test").unwrap();
+    let payloads: Vec<_> = read(&mut consumer, 2).await.into_iter().map(|m| m.payload.unwrap()).collect();
+    assert_eq!(payloads, [b"before".to_vec(), b"again".to_vec()]);
+}
+
+#[tokio::test]
+async fn a_dropped_send_ends_the_producer() {
+    let (cluster, brokers) = cluster();
+    let producer = Producer::connect(&brokers, "test").unwrap();
+    cluster.broker_down(1).unwrap();
+    let cut = tokio::time::timeout(Duration::from_millis(50), producer.send_batch(TOPIC, &[record("k", "x")], SOON));
+    assert!(cut.await.is_err());
+    let error = producer.send_batch(TOPIC, &[record("k", "y")], SOON).await.unwrap_err();
+    assert!(matches!(error, Error::ProducerFailed), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_transient_refusal_neither_loses_nor_reorders() {
+    let (cluster, brokers) = cluster();
+    let producer = Producer::connect(&brokers, "test").unwrap();
+    cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+        ],
+    );
+    let payloads: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    let records: Vec<_> = payloads.iter().map(|payload| record("k", payload)).collect();
+    producer.send_batch(TOPIC, &records, SOON).await.unwrap();
+    let mut consumer = Consumer::assign(&brokers, TOPIC, &from_start(), "test").unwrap();
+    let read: Vec<_> =
+        read(&mut consumer, 50).await.into_iter().map(|m| String::from_utf8(m.payload.unwrap()).unwrap()).collect();
+    assert_eq!(read, payloads);
+}
+
+#[tokio::test]
+async fn a_record_that_is_too_large_is_named() {
+    let (_cluster, brokers) = cluster();
+    let producer = Producer::connect(&brokers, "test").unwrap();
+    let large = "x".repeat(2_000_000);
+    let error = producer.send_batch(TOPIC, &[record("k", "x"), record("k", &large)], SOON).await.unwrap_err();
+    assert!(matches!(error, Error::TooLarge { index: 1 }), "{error:?}");
+}
