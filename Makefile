@@ -2,7 +2,7 @@
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .DEFAULT_GOAL := run
-.PHONY: run test kafka
+.PHONY: run test lint kafka
 
 # Everything on this machine, until Ctrl-C: PostgreSQL, Kafka, both services.
 run:
@@ -11,6 +11,10 @@ run:
 # All tests, with a PostgreSQL and a Kafka of their own. ARGS="name" narrows them down.
 test:
 	@cargo build --locked --workspace && cargo test --locked --workspace --no-run && $(BIN)/order-dev test -- cargo test --locked --workspace $(ARGS)
+
+# Format, clippy, documentation, container files.
+lint:
+	@.ci/lint
 
 # Only the broker, on 127.0.0.1:9092.
 kafka:
