@@ -158,8 +158,9 @@ async fn a_dropped_send_ends_the_producer() {
     let (cluster, brokers) = cluster();
     let producer = Producer::connect(&brokers, "test").unwrap();
     cluster.broker_down(1).unwrap();
-    let cut = tokio::time::timeout(Duration::from_millis(50), producer.send_batch(TOPIC, &[record("k", "x")], SOON));
-    assert!(cut.await.is_err());
+    let records = [record("k", "x")];
+    let send = producer.send_batch(TOPIC, &records, SOON);
+    assert!(tokio::time::timeout(Duration::from_millis(50), send).await.is_err());
     let error = producer.send_batch(TOPIC, &[record("k", "y")], SOON).await.unwrap_err();
     assert!(matches!(error, Error::ProducerFailed), "{error:?}");
 }
