@@ -8,6 +8,7 @@ use nix::unistd::{Gid, Uid, User, chown, geteuid};
 use tokio::process::Command;
 
 use crate::error::{Attempt as _, Error};
+use crate::terminal::say;
 
 /// Where the database goes when its user cannot reach the data directory.
 const ELSEWHERE: &str = "/var/lib/order-service";
@@ -78,6 +79,13 @@ pub(crate) async fn workplace(data: &Path, name: &str, account: Option<&Account>
     let canonical = fs::canonicalize(data).attempt(|| format!("find {}", data.display()))?;
     let key = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, canonical.as_os_str().as_encoded_bytes());
     let elsewhere = Path::new(ELSEWHERE).join(key.simple().to_string()).join(name);
+    if elsewhere.exists() && !here.exists() {
+        say(format!(
+            "the database of an earlier {} is still in {}: going on with it",
+            data.display(),
+            elsewhere.display()
+        ));
+    }
     account.own(&elsewhere)?;
     if fs::read_link(&here).ok().as_deref() != Some(&elsewhere) {
         // A directory is only here when its creation got stuck half-way: remove_dir spares one with content.

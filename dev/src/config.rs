@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
+use crate::error::Error;
+
 /// The whole system on one machine, and the chores around it.
 #[derive(Debug, Parser)]
 #[command(name = "order-dev", version, about)]
@@ -35,6 +37,8 @@ pub(crate) enum Action {
     Kafka(KafkaArgs),
     /// Run only the database, in the foreground.
     Postgres(PostgresArgs),
+    /// Place, pay, ship and cancel orders at a given rate, and report how long that took.
+    Load(LoadArgs),
 }
 
 /// `order-dev up`.
@@ -99,6 +103,26 @@ pub(crate) struct PostgresArgs {
     pub(crate) port: Option<u16>,
 }
 
+/// `order-dev load`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LoadArgs {
+    /// Commands per second; they are sent on schedule, whether earlier ones were answered or not.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// How long, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) duration: u32,
+    /// How many commands may be waiting for their answer at once.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) connections: u16,
+    /// The command service.
+    #[arg(long, env = "COMMAND_URL", default_value = "http://127.0.0.1:8000")]
+    pub(crate) command_url: String,
+    /// The query service.
+    #[arg(long, env = "QUERY_URL", default_value = "http://127.0.0.1:8001")]
+    pub(crate) query_url: String,
+}
+
 impl Cli {
     /// The directory of Kafka's jars. They are the same whatever the data, so they are fetched once.
     pub(crate) fn kafka_libs(&self) -> PathBuf {
@@ -108,9 +132,13 @@ impl Cli {
 
 impl UpArgs {
     /// What `up` does when it is not named: all from the environment and the defaults.
-    pub(crate) fn from_environment() -> Result<Self, clap::Error> {
+    ///
+    /// # Errors
+    /// When a variable holds what the argument would not take.
+    pub(crate) fn from_environment() -> Result<Self, Error> {
         let command = Self::augment_args(clap::Command::new("up"));
-        Self::from_arg_matches(&command.try_get_matches_from(["up"])?)
+        let matches = command.try_get_matches_from(["up"]);
+        matches.and_then(|matches| Self::from_arg_matches(&matches)).map_err(|error| Error::Usage(error.to_string()))
     }
 }
 

@@ -123,6 +123,18 @@ mod tests {
         assert!(!stranger.is_alive());
     }
 
+    #[tokio::test]
+    async fn what_an_earlier_run_left_is_stopped() {
+        let pid_file = crate::config::temp_dir().join(format!("order-dev-leftover-{}.pid", std::process::id()));
+        let mut left = tokio::process::Command::new("sleep").arg("600").kill_on_drop(true).spawn().unwrap();
+        let identity = Identity::of(i32::try_from(left.id().unwrap()).unwrap()).unwrap();
+        identity.write(&pid_file).unwrap();
+        stop_leftover("a sleeper", &pid_file, Signal::SIGTERM, Duration::from_secs(20)).await;
+        assert!(!identity.is_alive());
+        assert!(!left.wait().await.unwrap().success());
+        fs::remove_file(pid_file).unwrap();
+    }
+
     #[test]
     fn a_foreign_pid_file_is_not_believed() {
         assert_eq!("1 2 boot".parse::<Identity>(), Err(()));

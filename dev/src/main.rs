@@ -14,6 +14,7 @@ mod follow;
 mod home;
 mod identity;
 mod kafka;
+mod load;
 mod packages;
 mod ports;
 mod postgres;
@@ -29,9 +30,10 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tokio::runtime::Builder;
 
 use crate::config::{Action, Cli, UpArgs};
-use crate::error::Error;
+use crate::error::{Attempt as _, Error};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -45,19 +47,24 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode, Error> {
-    // One thread starts every child and outlives them all: the kernel watches the thread, not the process,
-    // when it is asked to tell a child of its parent's death.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = error::Attempt::attempt(runtime, || "start the runtime".to_owned())?;
-    let done = |outcome: Result<(), Error>| outcome.map(|()| ExitCode::SUCCESS);
+    let mut builder = match &cli.action {
+        Some(Action::Load(_)) => Builder::new_multi_thread(),
+        // One thread starts every child and outlives them all: the kernel watches the thread, not the
+        // process, when it is asked to tell a child of its parent's death.
+        _ => Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build().attempt(|| "start the runtime".to_owned())?;
+    runtime.block_on(act(cli))
+}
+
+async fn act(cli: &Cli) -> Result<ExitCode, Error> {
     match &cli.action {
-        None => done(
-            runtime
-                .block_on(up::run(cli, &UpArgs::from_environment().map_err(|error| Error::Usage(error.to_string()))?)),
-        ),
-        Some(Action::Up(args)) => done(runtime.block_on(up::run(cli, args))),
-        Some(Action::Test(args)) => runtime.block_on(trial::run(cli, args)),
-        Some(Action::Kafka(args)) => done(runtime.block_on(solo::kafka(cli, args))),
-        Some(Action::Postgres(args)) => done(runtime.block_on(solo::postgres(cli, args))),
+        None => up::run(cli, &UpArgs::from_environment()?).await?,
+        Some(Action::Up(args)) => up::run(cli, args).await?,
+        Some(Action::Test(args)) => return trial::run(cli, args).await,
+        Some(Action::Load(args)) => load::run(args).await?,
+        Some(Action::Kafka(args)) => solo::kafka(cli, args).await?,
+        Some(Action::Postgres(args)) => solo::postgres(cli, args).await?,
     }
+    Ok(ExitCode::SUCCESS)
 }
