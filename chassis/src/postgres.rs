@@ -3,6 +3,7 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{Connection as _, PgPool};
@@ -77,20 +78,32 @@ fn is_identifier(role: &str) -> bool {
     !role.is_empty() && role.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// A pool of exactly `connections` connections, opened in the background.
+/// A pool of exactly `connections` connections, opened in the background at once.
+///
+/// Must be called on a Tokio runtime. An unreachable server is no error here, but one of every acquire.
 ///
 /// As many at least as at most, because the pool, once it decided to open a connection, does not look at
 /// those that come back meanwhile. Nothing is tested before use: that is a round trip each time, and every
 /// caller has to cope with a connection that breaks one statement later anyway.
 pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
-    PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .min_connections(connections)
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .max_lifetime(CONNECTION_LIFETIME_MAX)
         .idle_timeout(None)
         .test_before_acquire(false)
-        .connect_lazy_with(options)
+        .connect_lazy_with(options);
+    tokio::spawn(open_all(pool.clone(), connections));
+    pool
+}
+
+/// Opens every connection of a lazy pool. With a lifetime and without an idle timeout, sqlx 0.9 would open
+/// the missing ones only when the first lifetime is over. Ends within [`ACQUIRE_TIMEOUT`].
+async fn open_all(pool: PgPool, connections: u32) {
+    let held = join_all((0..connections).map(|_| pool.acquire())).await;
+    let opened = held.iter().filter(|connection| connection.is_ok()).count();
+    tracing::debug!(opened, connections, "the pool is open");
 }
 
 /// Brings the database up to date, under the migrator's own advisory lock.

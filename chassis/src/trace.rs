@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
 /// The name of the header, in HTTP and in Kafka.
@@ -35,6 +36,12 @@ impl TraceParent {
     #[must_use]
     pub fn child(&self) -> Self {
         Self { span: fastrand::u64(1..), ..*self }
+    }
+
+    /// The one in `headers`; a missing or malformed one starts a new trace, as the recommendation asks.
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        let given = headers.get(HEADER).and_then(|value| value.to_str().ok());
+        given.and_then(|text| text.parse().ok()).unwrap_or_else(Self::generate)
     }
 
     /// The trace id, 32 lower-case hexadecimal digits.
@@ -77,13 +84,14 @@ impl FromStr for TraceParent {
     }
 }
 
-/// Takes the header `traceparent`; a missing or malformed one starts a new trace, as the recommendation asks.
+/// The position that [`crate::http::finish`] found or started, so that log and handler agree on it; without
+/// it, [`TraceParent::from_headers`].
 impl<S: Send + Sync> FromRequestParts<S> for TraceParent {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        let given = parts.headers.get(HEADER).and_then(|value| value.to_str().ok());
-        Ok(given.and_then(|text| text.parse().ok()).unwrap_or_else(Self::generate))
+        let known = parts.extensions.get::<Self>().copied();
+        Ok(known.unwrap_or_else(|| Self::from_headers(&parts.headers)))
     }
 }
 

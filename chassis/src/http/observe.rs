@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::limits::BodyLimits;
 use super::problem::{Outcome, Problem};
 use crate::tasks::payload_text;
+use crate::trace::TraceParent;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -75,6 +76,7 @@ async fn method_not_allowed() -> Problem {
 
 async fn observe(mut request: Request, next: Next) -> Response {
     let id = RequestId::of(&request);
+    let trace = TraceParent::from_headers(request.headers());
     let method = method_label(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut observation = Observation::start(method, route);
@@ -84,8 +86,10 @@ async fn observe(mut request: Request, next: Next) -> Response {
         http.route = observation.route(),
         http.status = tracing::field::Empty,
         request.id = id.as_str(),
+        trace.id = trace.trace_id(),
     );
     request.extensions_mut().insert(id.clone());
+    request.extensions_mut().insert(trace);
     let answer = AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await;
     let mut response = answer.unwrap_or_else(|payload| {
         span.in_scope(|| {

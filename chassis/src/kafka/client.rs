@@ -23,6 +23,8 @@ pub(super) fn config(brokers: &Brokers, client_id: &str) -> ClientConfig {
         // A broker that is back is used at once rather than after the default ten seconds.
         .set("reconnect.backoff.ms", "50")
         .set("reconnect.backoff.max.ms", "1000")
+        // A topic that does not exist is told after this long; the default is half a minute.
+        .set("topic.metadata.propagation.max.ms", "5000")
         .set("socket.nagle.disable", "true")
         // An idle connection being closed by the broker is no event worth a log line.
         .set("log.connection.close", "false");

@@ -1,7 +1,7 @@
 //! The topic: creating it, and refusing one that would lose events (rules R24).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -17,6 +17,9 @@ pub const MESSAGE_BYTES_MAX: i64 = 1_048_576;
 
 /// The whole of a multi-step question.
 const WHOLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a new topic is looked for.
+const VISIBLE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What was learned about a topic that is fit for events.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +102,23 @@ pub async fn ensure(brokers: &Brokers, spec: &TopicSpec) -> Result<(), Error> {
             }
         }
     }
-    Ok(())
+    wait_until_visible(brokers, spec).await
+}
+
+/// A created topic reaches the brokers' own metadata a little later; until then they deny that it exists.
+async fn wait_until_visible(brokers: &Brokers, spec: &TopicSpec) -> Result<(), Error> {
+    let asker = asker(brokers)?;
+    let topic = spec.name.clone();
+    blocking("waiting for the topic", WHOLE_TIMEOUT, move || {
+        let deadline = Instant::now() + ASK_TIMEOUT;
+        loop {
+            match partition_count(&asker, &topic) {
+                Err(Error::TopicMissing { .. }) if Instant::now() < deadline => std::thread::sleep(VISIBLE_INTERVAL),
+                other => return other.map(drop),
+            }
+        }
+    })
+    .await
 }
 
 /// Checks that the topic exists and keeps every event for ever, in the order we rely on.

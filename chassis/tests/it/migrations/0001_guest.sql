@@ -1,0 +1,2 @@
+-- A table to see that a cloned database is a migrated one.
+create table guest (name text primary key);
