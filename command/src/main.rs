@@ -1,2 +1,100 @@
-//! Placeholder.
-fn main() {}
+//! `order-command`: parse, check, serve, drain, say how it ended.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chassis::config::parse_or_exit;
+use chassis::http::health;
+use chassis::tasks::terminated;
+use chassis::telemetry::{self, ErrorChain};
+use chassis::{kafka, postgres};
+use command::config::{Action, Chore, Cli, Log, Tuning};
+use command::relay::reconcile::reconcile;
+use command::republish::republish;
+use command::{MIGRATOR, Role, Service, check, database, relay, relay_setup};
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Service(#[from] command::Error),
+    #[error("the database cannot be used")]
+    Database(#[from] postgres::Error),
+    #[error("the chore failed")]
+    Relay(#[from] relay::Error),
+    #[error("the service is not ready")]
+    NotReady(#[from] health::Error),
+    #[error("logging cannot be set up")]
+    Telemetry(#[from] telemetry::Error),
+    #[error("the topic cannot be used")]
+    Topic(#[from] kafka::topic::Unfit),
+    #[error("cannot write to standard output")]
+    Output(#[from] std::io::Error),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli: Cli = parse_or_exit();
+    match run(cli).await {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(error = %ErrorChain(&error), "order-command ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.action {
+        Action::Serve(config) => {
+            log(&config.log)?;
+            Service::start(&config, Role::Commands).await?.run(terminated()).await?;
+        }
+        Action::Relay(config) => {
+            log(&config.log)?;
+            Service::start(&config, Role::Relay).await?.run(terminated()).await?;
+        }
+        Action::Migrate(config) => {
+            log(&config.log)?;
+            let owner = postgres::connect_options(&config.database.database_url, "order-command-migrate", None)?;
+            postgres::migrate(&owner, &MIGRATOR).await?;
+            tracing::info!("the schema is up to date");
+        }
+        Action::Republish(config) => {
+            log(&config.chore.log)?;
+            let setup = chore(&config.chore).await?;
+            let published = republish(&setup, &config.selection, handover(&config.chore)).await?;
+            writeln!(std::io::stdout(), "republished {published} events to {}", setup.topic.name)?;
+        }
+        Action::Reconcile(config) => {
+            log(&config.log)?;
+            let setup = chore(&config).await?;
+            let restored = reconcile(&setup, handover(&config)).await?;
+            writeln!(std::io::stdout(), "restored {restored} events to {}", setup.topic.name)?;
+        }
+        Action::Check(config) => {
+            log(&config.log)?;
+            let setup = relay_setup(database(&config.database)?, &config.kafka, Tuning::default().relay());
+            let report = check::check(&setup, config.default_currency).await?;
+            writeln!(std::io::stdout(), "{report}")?;
+            return Ok(if report.agrees() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Action::Healthcheck(listen) => health::probe(listen.listen).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn log(log: &Log) -> Result<(), telemetry::Error> {
+    telemetry::init(log.log_format, &log.log_filter)
+}
+
+fn handover(config: &Chore) -> Duration {
+    Duration::from_millis(config.handover_ms)
+}
+
+/// What a chore needs that publishes; the topic is made if it is gone altogether.
+async fn chore(config: &Chore) -> Result<relay::Setup, Failure> {
+    let setup = relay_setup(database(&config.database)?, &config.kafka, Tuning::default().relay());
+    kafka::topic::ensure(&setup.brokers, &setup.topic).await.map_err(kafka::topic::Unfit::from)?;
+    Ok(setup)
+}

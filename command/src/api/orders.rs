@@ -1,0 +1,249 @@
+//! The commands on orders.
+
+use axum::extract::State;
+use axum::response::Response;
+use chassis::http::extract::{OptionalRawJson, Path, RawJson};
+use chassis::http::problem::Problem;
+use domain::order::{DraftLine, OrderCommand};
+use domain::{CustomerId, OrderId, Sku};
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::answer::{OrderBody, respond};
+use super::request::Context;
+use super::{AdmittedCommand, Api};
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(change_items))
+        .routes(routes!(pay))
+        .routes(routes!(ship))
+        .routes(routes!(deliver))
+        .routes(routes!(cancel))
+}
+
+/// What is ordered. Prices come from the catalogue, never from here.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ItemIn {
+    #[schema(value_type = String, example = "prod-1")]
+    sku: Sku,
+    /// From 1 to 1,000,000.
+    #[schema(example = 2)]
+    quantity: u32,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateIn {
+    #[schema(value_type = String, example = "customer-1")]
+    customer_id: CustomerId,
+    /// From 1 to 200 items, each SKU once.
+    items: Vec<ItemIn>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangeItemsIn {
+    items: Vec<ItemIn>,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PayIn {
+    /// The payment's name at whoever took it.
+    payment_reference: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ShipIn {
+    carrier: Option<Text>,
+    tracking_number: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct DeliverIn {}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CancelIn {
+    /// Why, for the audit trail: from 1 to 500 characters.
+    reason: Text,
+}
+
+/// A short text: from 1 to 500 characters, not blank.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String)]
+struct Text(String);
+
+impl TryFrom<String> for Text {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        const TEXT_CHARS_MAX: usize = 500;
+        if text.trim().is_empty() || text.chars().count() > TEXT_CHARS_MAX {
+            return Err(format!("a text has from 1 to {TEXT_CHARS_MAX} characters"));
+        }
+        Ok(Self(text))
+    }
+}
+
+async fn priced(api: &Api, items: Vec<ItemIn>) -> Result<Vec<DraftLine>, Problem> {
+    let skus = items.iter().map(|item| item.sku.clone()).collect();
+    let prices = api.catalog.prices(skus).await.map_err(|error| super::products::unavailable(&error))?;
+    Ok(items
+        .into_iter()
+        .map(|ItemIn { sku, quantity }| {
+            let unit_price = prices.get(&sku).copied().flatten();
+            DraftLine { sku, quantity, unit_price }
+        })
+        .collect())
+}
+
+/// Place an order.
+///
+/// Without a body key the same request twice places two orders; with an `Idempotency-Key` it places one.
+#[utoipa::path(
+    post, path = "/orders", tag = "orders", request_body = CreateIn,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The client's name for this request")),
+    responses(
+        (status = 201, description = "Placed; `Location` and `ETag` name it and its version", body = OrderBody<'_>),
+        (status = 422, description = "It cannot be accepted like this", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Not executed, unless `outcome` says that it is unknown", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn create(
+    State(api): State<Api>,
+    _admitted: AdmittedCommand,
+    context: Context,
+    RawJson { value, bytes }: RawJson<CreateIn>,
+) -> Result<Response, Problem> {
+    let CreateIn { customer_id, items } = value;
+    let lines = priced(&api, items).await?;
+    let command = OrderCommand::Create { customer_id, lines, at: context.now };
+    let request = context.into_request(OrderId(Uuid::now_v7()), command, &bytes);
+    Ok(respond(api.executor.execute(request).await))
+}
+
+/// Replace the items of an order that is not paid. The same items again change nothing.
+#[utoipa::path(
+    put, path = "/orders/{order_id}/items", tag = "orders", request_body = ChangeItemsIn,
+    params(
+        ("order_id" = Uuid, Path),
+        ("Idempotency-Key" = Option<String>, Header),
+        ("If-Match" = Option<String>, Header, description = "The version that you have seen, as its `ETag`"),
+    ),
+    responses(
+        (status = 200, description = "Changed", body = OrderBody<'_>),
+        (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is paid or cancelled", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It has another version", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn change_items(
+    State(api): State<Api>,
+    _admitted: AdmittedCommand,
+    Path(order_id): Path<OrderId>,
+    context: Context,
+    RawJson { value, bytes }: RawJson<ChangeItemsIn>,
+) -> Result<Response, Problem> {
+    let lines = priced(&api, value.items).await?;
+    let request = context.into_request(order_id, OrderCommand::ChangeItems { lines }, &bytes);
+    Ok(respond(api.executor.execute(request).await))
+}
+
+/// Take note of the payment of the whole total. Needs no body.
+#[utoipa::path(
+    post, path = "/orders/{order_id}/pay", tag = "orders", request_body = Option<PayIn>,
+    params(("order_id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 200, description = "Paid", body = OrderBody<'_>),
+        (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is paid already, or cancelled", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn pay(
+    State(api): State<Api>,
+    _admitted: AdmittedCommand,
+    Path(order_id): Path<OrderId>,
+    context: Context,
+    OptionalRawJson { value, bytes }: OptionalRawJson<PayIn>,
+) -> Result<Response, Problem> {
+    let payment_reference = value.unwrap_or_default().payment_reference.map(|text| text.0);
+    let request = context.into_request(order_id, OrderCommand::Pay { payment_reference }, &bytes);
+    Ok(respond(api.executor.execute(request).await))
+}
+
+/// Hand a paid order to a carrier. Needs no body.
+#[utoipa::path(
+    post, path = "/orders/{order_id}/ship", tag = "orders", request_body = Option<ShipIn>,
+    params(("order_id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 200, description = "Shipped", body = OrderBody<'_>),
+        (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not paid, or has left already", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn ship(
+    State(api): State<Api>,
+    _admitted: AdmittedCommand,
+    Path(order_id): Path<OrderId>,
+    context: Context,
+    OptionalRawJson { value, bytes }: OptionalRawJson<ShipIn>,
+) -> Result<Response, Problem> {
+    let ShipIn { carrier, tracking_number } = value.unwrap_or_default();
+    let command = OrderCommand::Ship {
+        carrier: carrier.map(|text| text.0),
+        tracking_number: tracking_number.map(|text| text.0),
+    };
+    let request = context.into_request(order_id, command, &bytes);
+    Ok(respond(api.executor.execute(request).await))
+}
+
+/// Take note of the arrival. Needs no body.
+#[utoipa::path(
+    post, path = "/orders/{order_id}/deliver", tag = "orders", request_body = Option<DeliverIn>,
+    params(("order_id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 200, description = "Delivered", body = OrderBody<'_>),
+        (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has not been shipped, or has arrived already", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn deliver(
+    State(api): State<Api>,
+    _admitted: AdmittedCommand,
+    Path(order_id): Path<OrderId>,
+    context: Context,
+    OptionalRawJson { value: _nothing, bytes }: OptionalRawJson<DeliverIn>,
+) -> Result<Response, Problem> {
+    let request = context.into_request(order_id, OrderCommand::Deliver, &bytes);
+    Ok(respond(api.executor.execute(request).await))
+}
+
+/// Give an order up before it ships. A paid one is refunded.
+#[utoipa::path(
+    post, path = "/orders/{order_id}/cancel", tag = "orders", request_body = CancelIn,
+    params(("order_id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 200, description = "Cancelled", body = OrderBody<'_>),
+        (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has been shipped, or is cancelled already", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn cancel(
+    State(api): State<Api>,
+    _admitted: AdmittedCommand,
+    Path(order_id): Path<OrderId>,
+    context: Context,
+    RawJson { value, bytes }: RawJson<CancelIn>,
+) -> Result<Response, Problem> {
+    let request = context.into_request(order_id, OrderCommand::Cancel { reason: value.reason.0 }, &bytes);
+    Ok(respond(api.executor.execute(request).await))
+}

@@ -1,0 +1,211 @@
+//! A lane: a queue, a connection, and the loop that turns one into transactions on the other.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use chassis::postgres::is_transient;
+use chassis::telemetry::ErrorChain;
+use sqlx::postgres::PgConnection;
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::batch::{self, Flushed, InDoubt, Verdict};
+use super::commit::{self, Fate};
+use super::{Failure, Pending, Setup};
+use crate::metrics::{COMMANDS_REQUEUED, FLUSH_SECONDS, TRANSACTIONS_FAILED};
+use crate::store;
+
+/// How often a transaction is tried that fails for reasons known to pass.
+const ATTEMPTS_MAX: u32 = 4;
+/// The first pause between two tries; it doubles.
+const BACKOFF: Duration = Duration::from_millis(10);
+/// How soon commands whose key or order was in use are tried again when nothing else arrives.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
+
+/// One lane of the executor.
+#[derive(Debug)]
+pub struct Lane {
+    setup: Setup,
+    queue: mpsc::Receiver<Pending>,
+    connection: Option<PgConnection>,
+    /// Commands whose key or order was in use, oldest first; they come before what is queued.
+    busy: VecDeque<Pending>,
+}
+
+impl Lane {
+    pub(super) fn new(setup: Setup, queue: mpsc::Receiver<Pending>) -> Self {
+        Self { setup, queue, connection: None, busy: VecDeque::new() }
+    }
+
+    /// Runs until every handle of the executor is gone and everything that was queued is answered.
+    ///
+    /// # Errors
+    ///
+    /// None: a database that fails is a matter of the commands that meet it.
+    pub async fn run(mut self) -> Result<(), Infallible> {
+        while let Some(batch) = self.gather().await {
+            self.execute(batch).await;
+        }
+        if let Some(connection) = self.connection.take() {
+            // The server cleans up after a connection that goes without a word just as well.
+            let _closed = connection.close().await;
+        }
+        Ok(())
+    }
+
+    /// Whatever there is, at once; nothing when the lane is over.
+    async fn gather(&mut self) -> Option<Vec<Pending>> {
+        let batch_max = self.setup.limits.batch_commands_max;
+        loop {
+            let mut batch: Vec<Pending> = self.busy.drain(..self.busy.len().min(batch_max)).collect();
+            let room = batch_max - batch.len();
+            if batch.is_empty() {
+                if self.queue.recv_many(&mut batch, room).await == 0 {
+                    return None;
+                }
+            } else {
+                // Give whoever holds the key or the order a moment, unless there is other work anyway.
+                let _elapsed = timeout(BUSY_PAUSE, self.queue.recv_many(&mut batch, room)).await;
+            }
+            let now = Instant::now();
+            let (in_time, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|pending| pending.deadline > now);
+            for pending in late {
+                let failure = pending.waits_for;
+                answer(pending, Err(failure));
+            }
+            if !in_time.is_empty() {
+                return Some(in_time);
+            }
+        }
+    }
+
+    /// Executes a batch to the end: every command is answered or waits in `busy`.
+    ///
+    /// A batch that fails for reasons not known to pass is halved, so that one bad member cannot sink the others.
+    async fn execute(&mut self, batch: Vec<Pending>) {
+        let mut batches = vec![batch];
+        while let Some(mut batch) = batches.pop() {
+            match self.attempt(&batch).await {
+                Ok(verdicts) => self.settle(batch, verdicts),
+                Err(Attempt::Failed(failure)) if batch.len() == 1 => fail(batch, failure),
+                Err(Attempt::Failed(_)) => {
+                    let second_half = batch.split_off(batch.len() / 2);
+                    batches.push(second_half);
+                    batches.push(batch);
+                }
+                Err(Attempt::Hopeless(failure)) => fail(batch, failure),
+            }
+        }
+    }
+
+    /// Tries a batch's transaction until it is committed, certainly not going to be, or in doubt for good.
+    async fn attempt(&mut self, batch: &[Pending]) -> Result<Vec<Verdict>, Attempt> {
+        let mut backoff = BACKOFF;
+        for attempt in 1..=ATTEMPTS_MAX {
+            let mut in_doubt = InDoubt::default();
+            let started = Instant::now();
+            let flushed = timeout(self.setup.limits.flush_deadline, self.flush(batch, &mut in_doubt)).await;
+            metrics::histogram!(FLUSH_SECONDS).record(started.elapsed().as_secs_f64());
+            let transient = match flushed {
+                Ok(Ok(Flushed::Committed(verdicts))) => return Ok(verdicts),
+                Ok(Ok(Flushed::Aborted | Flushed::InDoubt)) => true,
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %ErrorChain(&error), attempt, commands = batch.len(), "a transaction failed");
+                    matches!(&error, store::Error::Database(error) if is_transient(error))
+                }
+                Err(_elapsed) => {
+                    tracing::warn!(attempt, commands = batch.len(), "a transaction took too long; its connection is given up");
+                    true
+                }
+            };
+            metrics::counter!(TRANSACTIONS_FAILED).increment(1);
+            if let Some((xid, verdicts)) = in_doubt.0 {
+                // The commit was sent and its answer lost: find out what became of it (rules R1).
+                self.connection = None;
+                let deadline = Instant::now() + self.setup.limits.resolve_deadline;
+                match commit::resolve(&self.setup.connect, &xid, deadline).await {
+                    Fate::Committed => return Ok(verdicts),
+                    Fate::Aborted => {}
+                    Fate::Unknown => return Err(Attempt::Hopeless(Failure::OutcomeUnknown)),
+                }
+            } else if !self.recover().await || !transient {
+                self.connection = None;
+            }
+            if !transient {
+                return Err(Attempt::Failed(Failure::Database));
+            }
+            tokio::time::sleep(backoff.mul_f64(jitter())).await;
+            backoff *= 2;
+        }
+        Err(Attempt::Hopeless(Failure::TimedOut))
+    }
+
+    async fn flush(&mut self, batch: &[Pending], in_doubt: &mut InDoubt) -> Result<Flushed, store::Error> {
+        // The connection is out of its place while it is in use: whatever cuts this short closes it.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.setup.connect.connect().await?,
+        };
+        let flushed = batch::flush(&mut connection, &self.setup, batch, in_doubt).await;
+        self.connection = Some(connection);
+        flushed
+    }
+
+    /// True when the connection is known to be outside a transaction again.
+    async fn recover(&mut self) -> bool {
+        let Some(mut connection) = self.connection.take() else { return false };
+        let recovered = timeout(self.setup.limits.flush_deadline, batch::roll_back(&mut connection)).await;
+        let recovered = matches!(recovered, Ok(Ok(())));
+        if recovered {
+            self.connection = Some(connection);
+        }
+        recovered
+    }
+
+    fn settle(&mut self, batch: Vec<Pending>, verdicts: Vec<Verdict>) {
+        let mut appended = false;
+        for (pending, verdict) in batch.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Answer(outcome) => {
+                    appended |= outcome.is_ok();
+                    answer(pending, outcome);
+                }
+                Verdict::Busy(waits_for) => {
+                    metrics::counter!(COMMANDS_REQUEUED).increment(1);
+                    self.busy.push_back(Pending { waits_for, ..pending });
+                }
+            }
+        }
+        if appended {
+            self.setup.committed.notify_one();
+        }
+    }
+}
+
+/// Why a batch was not executed.
+enum Attempt {
+    /// For a reason that may be one member's.
+    Failed(Failure),
+    /// For a reason that concerns all of it.
+    Hopeless(Failure),
+}
+
+fn fail(batch: Vec<Pending>, failure: Failure) {
+    for pending in batch {
+        answer(pending, Err(failure));
+    }
+}
+
+fn answer(pending: Pending, outcome: Result<super::Answer, Failure>) {
+    // A caller that has gone away finds the outcome under its key, or in the read model.
+    let _gone = pending.answer.send(outcome);
+}
+
+/// From 0.5 to 1.5, so that two lanes that collided do not collide again. The address of a local is random enough.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher, Hasher};
+    let draw = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    0.5 + (draw % 1000) as f64 / 1000.0
+}

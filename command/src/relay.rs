@@ -1,0 +1,245 @@
+//! The relay: publishes the outbox to the topic, in order, at least once.
+//!
+//! One relay publishes at a time, under a [`lease`] with a fencing epoch. It reads the outbox by snapshot difference
+//! ([`progress`]), sends one batch at a time and saves its progress only after every acknowledgement (rules R6). Whatever
+//! goes wrong, it drops its producer and starts again from the saved progress: repeats are harmless, holes never occur.
+//!
+//! [`Relay::step`] does one bounded unit and names its outcome; [`Relay::run`] loops on hint or timer; tests drive `step`.
+
+pub mod lease;
+pub mod log;
+pub(crate) mod progress;
+pub mod reconcile;
+mod term;
+pub(crate) mod topic;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::kafka::{Brokers, TopicSpec};
+use chassis::telemetry::ErrorChain;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection};
+use thiserror::Error;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use lease::Lease;
+pub(crate) use term::Term;
+
+use crate::metrics::{RELAY_FAILURES, RELAY_OWNER};
+
+/// Why a step of the relay failed. It is tried again from the saved progress.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// PostgreSQL.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    /// Kafka.
+    #[error("the broker failed")]
+    Kafka(#[from] chassis::kafka::Error),
+    /// The topic is missing or not what it must be.
+    #[error("the topic cannot be used")]
+    Topic(#[from] chassis::kafka::topic::Unfit),
+    /// The lease is somebody else's now; whatever was in flight may be published twice, which is harmless.
+    #[error("the lease is lost")]
+    LeaseLost,
+}
+
+/// How the relay is sized.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The most events of one batch; the next one is sent after all its acknowledgements.
+    pub batch_events_max: usize,
+    /// How long to wait for a batch's acknowledgements before the producer is given up.
+    pub acks_timeout: Duration,
+    /// How often to look for events without a hint.
+    pub poll: Duration,
+    /// How often an idle relay compares the topic's end with what was acknowledged.
+    pub topic_check: Duration,
+    /// For how long published outbox partitions are kept, in seconds.
+    pub outbox_keep_s: u32,
+}
+
+/// Everything that a relay needs.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// How to reach PostgreSQL as the service's own role.
+    pub connect: PgConnectOptions,
+    /// How to reach Kafka.
+    pub brokers: Brokers,
+    /// Where to.
+    pub topic: TopicSpec,
+    /// Sizes and deadlines.
+    pub limits: Limits,
+    /// A name of this relay that no other has.
+    pub owner: String,
+    /// Somebody committed: there may be something to publish.
+    pub committed: Arc<Notify>,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// So many events were published and acknowledged.
+    Published(usize),
+    /// There is nothing to publish.
+    Idle,
+    /// Another relay publishes.
+    NotOwner,
+}
+
+/// A relay, in office or not.
+#[derive(Debug)]
+pub struct Relay {
+    setup: Setup,
+    connection: Option<PgConnection>,
+    term: Option<Term>,
+}
+
+impl Relay {
+    /// A relay that has not started.
+    pub fn new(setup: Setup) -> Self {
+        Self { setup, connection: None, term: None }
+    }
+
+    /// One bounded unit: takes office if nobody has it, else publishes at most one batch.
+    ///
+    /// # Errors
+    ///
+    /// Whatever failed; the producer is dropped, and the next step starts again from the saved progress.
+    pub async fn step(&mut self) -> Result<Step, Error> {
+        let outcome = self.try_step().await;
+        if outcome.is_err() {
+            self.abandon();
+        }
+        metrics::gauge!(RELAY_OWNER).set(if self.term.is_some() { 1.0 } else { 0.0 });
+        outcome
+    }
+
+    async fn try_step(&mut self) -> Result<Step, Error> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            None => self.connection.insert(connect(&self.setup.connect).await?),
+        };
+        let term = match &mut self.term {
+            Some(term) => term,
+            None => match Lease::acquire(connection, &self.setup.owner, false).await? {
+                Some(lease) => self.term.insert(Term::begin(&self.setup, connection, lease).await?),
+                None => return Ok(Step::NotOwner),
+            },
+        };
+        if !term.keep(connection).await? {
+            if let Some(term) = self.term.take() {
+                term.end(connection).await?;
+            }
+            return Ok(Step::NotOwner);
+        }
+        match term.publish_next(connection).await? {
+            0 => Ok(Step::Idle),
+            events => Ok(Step::Published(events)),
+        }
+    }
+
+    /// Steps until `shutdown`, then hands the lease over.
+    ///
+    /// # Errors
+    ///
+    /// None: a step that fails is tried again.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), std::convert::Infallible> {
+        const BACKOFF_MAX: Duration = Duration::from_secs(2);
+        let mut backoff = self.setup.limits.poll;
+        while !shutdown.is_cancelled() {
+            let pause = match self.step().await {
+                Ok(Step::Published(_)) => {
+                    backoff = self.setup.limits.poll;
+                    continue;
+                }
+                Ok(Step::Idle) => {
+                    backoff = self.setup.limits.poll;
+                    self.setup.limits.poll
+                }
+                Ok(Step::NotOwner) => lease::LEASE / 6,
+                Err(error) => {
+                    tracing::warn!(error = %ErrorChain(&error), "the relay starts again from its saved progress");
+                    metrics::counter!(RELAY_FAILURES).increment(1);
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    backoff
+                }
+            };
+            let hint = async {
+                match self.term {
+                    Some(_) => self.setup.committed.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = hint => {}
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.cancelled() => {}
+            }
+        }
+        self.resign().await;
+        Ok(())
+    }
+
+    /// Publishes what is left, within reason, and gives the lease back, so that another relay can take over at once.
+    async fn resign(mut self) {
+        const STEPS_MAX: usize = 100;
+        for _ in 0..STEPS_MAX {
+            if self.term.is_none() || !matches!(self.step().await, Ok(Step::Published(_))) {
+                break;
+            }
+        }
+        if let (Some(term), Some(connection)) = (self.term.take(), &mut self.connection)
+            && let Err(error) = term.end(connection).await
+        {
+            tracing::warn!(error = %ErrorChain(&error), "the lease could not be given back; it runs out by itself");
+        }
+    }
+
+    /// Forgets everything that is not saved.
+    fn abandon(&mut self) {
+        self.term = None;
+        self.connection = None;
+    }
+}
+
+/// A session for the relay: its progress may be lost in a crash (that only repeats), and its plans follow the values.
+pub(crate) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    // A backlog is read at leisure: no statement timeout as tight as a command's. Bitmap and sequential scans lose
+    // against the indexes here, whatever stale statistics say.
+    sqlx::raw_sql(
+        "set synchronous_commit = off; set plan_cache_mode = force_custom_plan; set enable_seqscan = off;
+         set statement_timeout = '60s'",
+    )
+    .execute(&mut connection)
+    .await?;
+    Ok(connection)
+}
+
+/// Takes the lease for a chore, asking whoever has it to hand over, and runs up to `deadline` for it.
+///
+/// # Errors
+///
+/// [`Error::LeaseLost`] when nobody handed over in time.
+pub(crate) async fn take_office(
+    setup: &Setup,
+    connection: &mut PgConnection,
+    deadline: Duration,
+) -> Result<Term, Error> {
+    let give_up = tokio::time::Instant::now() + deadline;
+    while tokio::time::Instant::now() < give_up {
+        if let Some(lease) = Lease::acquire(connection, &setup.owner, true).await? {
+            return Term::begin(setup, connection, lease).await;
+        }
+        tokio::time::sleep(lease::HEARTBEAT / 4).await;
+    }
+    Err(Error::LeaseLost)
+}
+
+/// Closes politely.
+pub(crate) async fn disconnect(connection: PgConnection) {
+    let _closed = connection.close().await;
+}

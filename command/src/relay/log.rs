@@ -1,0 +1,71 @@
+//! Events as the relay reads them: the stored text and everything that goes into a record's headers.
+
+use chassis::kafka::producer::Outgoing;
+use chrono::{DateTime, SecondsFormat, Utc};
+use domain::{OrderId, Version};
+use sqlx::types::Uuid;
+
+/// One row of the event log.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct LoggedEvent {
+    /// Its place in the outbox; zero when it was not read through the outbox.
+    pub seq: i64,
+    order_id: Uuid,
+    version: i32,
+    event_id: Uuid,
+    event_type: String,
+    schema_version: i16,
+    /// The exact text of the message.
+    pub payload: String,
+    occurred_at: DateTime<Utc>,
+    actor: Option<String>,
+    correlation_id: Option<String>,
+    causation_id: Option<String>,
+    traceparent: Option<String>,
+}
+
+impl LoggedEvent {
+    /// Whose event it is.
+    pub fn order_id(&self) -> OrderId {
+        OrderId(self.order_id)
+    }
+
+    /// Its place in the order's history.
+    pub fn version(&self) -> Version {
+        Version::try_from(i64::from(self.version)).unwrap_or_default()
+    }
+
+    /// The record for the topic, with CloudEvents 1.0 attributes in binary mode beside the untouched payload.
+    ///
+    /// `key` is the order's id as text, so that an order's events stay in one partition and in order.
+    pub fn record<'e>(&'e self, key: &'e str) -> Outgoing<'e> {
+        let mut headers = vec![
+            ("content-type", "application/json".to_owned()),
+            ("ce_specversion", "1.0".to_owned()),
+            ("ce_id", self.event_id.to_string()),
+            ("ce_source", "/order-command".to_owned()),
+            ("ce_type", format!("orders.{}.v{}", self.event_type, self.schema_version)),
+            ("ce_time", self.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            ("ce_subject", key.to_owned()),
+            ("ce_partitionkey", key.to_owned()),
+            ("ce_sequence", self.version.to_string()),
+        ];
+        let optional = [
+            ("ce_actor", &self.actor),
+            ("ce_correlationid", &self.correlation_id),
+            ("ce_causationid", &self.causation_id),
+            ("traceparent", &self.traceparent),
+        ];
+        headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+        Outgoing { key: key.as_bytes(), payload: self.payload.as_bytes(), headers, partition: None }
+    }
+}
+
+/// The columns of a [`LoggedEvent`] but for `seq`, from `events e`.
+macro_rules! event_columns {
+    () => {
+        "e.order_id, e.version, e.event_id, e.event_type, e.schema_version, e.payload, e.occurred_at, e.actor, \
+         e.correlation_id, e.causation_id, e.traceparent"
+    };
+}
+pub(crate) use event_columns;

@@ -1,0 +1,229 @@
+//! How far publishing is, and what comes next: the outbox read by the difference of two snapshots (rules R5).
+//!
+//! `done` sees everything that is published. A window opens by taking the current snapshot as `until`; its rows are those
+//! that `until` sees and `done` does not, in the order of `seq`. When the window is drained, `until` becomes `done`. A row
+//! with a low `seq` that commits late is in a later window: nothing is skipped, and nobody waits for anybody.
+
+use sqlx::PgConnection;
+
+use super::log::{LoggedEvent, event_columns};
+
+/// A relay's place in the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) done: Snapshot,
+    pub(crate) window: Option<Window>,
+    /// Per partition, the offset after the last acknowledged record.
+    pub(crate) next_offsets: Vec<i64>,
+    pub(crate) cluster_id: Option<String>,
+}
+
+/// A window that is being published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) until: String,
+    /// Everything of the window up to here is published.
+    pub(crate) seq: i64,
+    /// The last of the window, when known.
+    seq_max: i64,
+    /// Few rows are found by their transactions; many by walking the sequence.
+    small: bool,
+}
+
+/// A `pg_snapshot`, taken apart so that its parts can bound index scans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    text: String,
+    /// Transactions from here on are not seen.
+    xmax: String,
+    /// Nor are these, which were running.
+    running: Vec<String>,
+}
+
+impl Snapshot {
+    /// As PostgreSQL writes it.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Reads `xmin:xmax:xip,xip…`.
+    pub(crate) fn parse(text: String) -> Result<Self, sqlx::Error> {
+        let mut parts = text.splitn(3, ':').skip(1).map(str::to_owned);
+        match (parts.next(), parts.next()) {
+            (Some(xmax), Some(running)) => {
+                let running = running.split(',').filter(|xid| !xid.is_empty()).map(str::to_owned).collect();
+                Ok(Self { text, xmax, running })
+            }
+            _ => Err(sqlx::Error::Decode(format!("`{text}` is not a snapshot").into())),
+        }
+    }
+}
+
+/// The most rows of a window that is read by transaction ids.
+const SMALL_WINDOW_ROWS_MAX: i64 = 4_000;
+
+impl Progress {
+    /// The latest progress of the newest epoch that recorded any.
+    pub(crate) async fn load(connection: &mut PgConnection, partitions: usize) -> Result<Self, sqlx::Error> {
+        type Row = (String, Option<String>, i64, Vec<i64>, Option<String>);
+        let (done, until, seq, mut next_offsets, cluster_id): Row = sqlx::query_as(
+            "select done::text, until::text, seq, next_offsets, cluster_id
+             from relay_progress order by epoch desc, id desc limit 1",
+        )
+        .fetch_one(connection)
+        .await?;
+        next_offsets.resize(partitions, 0);
+        let window = until.map(|until| Window { until, seq, seq_max: i64::MAX, small: false });
+        Ok(Self { done: Snapshot::parse(done)?, window, next_offsets, cluster_id })
+    }
+
+    /// Records this place, unless the epoch is no longer the lease's: then it answers false and the lease is lost.
+    pub(crate) async fn save(&self, connection: &mut PgConnection, epoch: i64) -> Result<bool, sqlx::Error> {
+        let saved = sqlx::query(
+            "insert into relay_progress (epoch, done, until, seq, next_offsets, cluster_id)
+             select $1, $2::pg_snapshot, $3::pg_snapshot, $4, $5, $6
+             where exists (select from relay_lease where epoch = $1)",
+        )
+        .bind(epoch)
+        .bind(&self.done.text)
+        .bind(self.window.as_ref().map(|window| window.until.as_str()))
+        .bind(self.window.as_ref().map_or(0, |window| window.seq))
+        .bind(&self.next_offsets)
+        .bind(&self.cluster_id)
+        .execute(connection)
+        .await?;
+        Ok(saved.rows_affected() == 1)
+    }
+
+    /// Opens the next window. False when there is nothing to publish.
+    pub(crate) async fn open_window(&mut self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        // The statement's own snapshot is `pg_current_snapshot()`, so what it counts is exactly the window. Counting
+        // beside min and max keeps the planner from walking the whole sequence for them.
+        let (until, rows, seq_min, seq_max): (String, i64, Option<i64>, Option<i64>) = sqlx::query_as(
+            "select pg_current_snapshot()::text, count(*), min(seq), max(seq) from (
+                 select seq from outbox where xid >= $1::text::xid8
+                 union all
+                 select seq from outbox where xid = any($2::text[]::xid8[])) as unpublished",
+        )
+        .bind(&self.done.xmax)
+        .bind(&self.done.running)
+        .fetch_one(connection)
+        .await?;
+        let (Some(seq_min), Some(seq_max)) = (seq_min, seq_max) else {
+            // Nothing lies between the two, so the younger one may take the place of the older.
+            self.done = Snapshot::parse(until)?;
+            return Ok(false);
+        };
+        self.window = Some(Window { until, seq: seq_min - 1, seq_max, small: rows <= SMALL_WINDOW_ROWS_MAX });
+        Ok(true)
+    }
+
+    /// The next rows of the open window, in order; fewer than `rows_max` when these are the last.
+    pub(crate) async fn read(
+        &self,
+        connection: &mut PgConnection,
+        rows_max: usize,
+    ) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+        let Some(window) = &self.window else { return Ok(Vec::new()) };
+        let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
+        let query = if window.small {
+            sqlx::query_as(SMALL).bind(&self.done.xmax).bind(&self.done.running)
+        } else {
+            sqlx::query_as(LARGE).bind(&self.done.text).bind(window.seq_max)
+        };
+        query.bind(&window.until).bind(window.seq).bind(rows_max).fetch_all(connection).await
+    }
+
+    /// Everything up to `seq` of the open window is published; with `last`, the whole window.
+    pub(crate) fn advance(&mut self, seq: i64, last: bool) -> Result<(), sqlx::Error> {
+        let Some(window) = &mut self.window else { return Ok(()) };
+        if last {
+            self.done = Snapshot::parse(std::mem::take(&mut window.until))?;
+            self.window = None;
+        } else {
+            window.seq = seq;
+        }
+        Ok(())
+    }
+
+    /// How many events are not published, and the age of the oldest in seconds.
+    pub(crate) async fn backlog(&self, connection: &mut PgConnection) -> Result<(i64, f64), sqlx::Error> {
+        sqlx::query_as(
+            "with o as (
+                 select seq, order_id, version, xid from outbox where xid >= $1::text::xid8
+                 union all
+                 select seq, order_id, version, xid from outbox where xid = any($2::text[]::xid8[])),
+             pending as (
+                 select count(*) as events, min(seq) as seq from o
+                 where $3::pg_snapshot is null or seq > $4 or not pg_visible_in_snapshot(xid, $3::pg_snapshot))
+             select events, coalesce((
+                 select greatest(0, extract(epoch from now() - e.occurred_at))::float8
+                 from outbox o join events e using (order_id, version) where o.seq = pending.seq), 0)
+             from pending",
+        )
+        .bind(&self.done.xmax)
+        .bind(&self.done.running)
+        .bind(self.window.as_ref().map(|window| window.until.as_str()))
+        .bind(self.window.as_ref().map_or(0, |window| window.seq))
+        .fetch_one(connection)
+        .await
+    }
+
+    /// What is not published yet, as (order, version): the window's rest and everything after it.
+    pub(crate) async fn unpublished(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<(sqlx::types::Uuid, i32)>, sqlx::Error> {
+        sqlx::query_as(
+            "select order_id, version from (
+                 select order_id, version, seq, xid from outbox where xid >= $1::text::xid8
+                 union all
+                 select order_id, version, seq, xid from outbox where xid = any($2::text[]::xid8[])) as o
+             where $3::pg_snapshot is null or seq > $4 or not pg_visible_in_snapshot(xid, $3::pg_snapshot)",
+        )
+        .bind(&self.done.xmax)
+        .bind(&self.done.running)
+        .bind(self.window.as_ref().map(|window| window.until.as_str()))
+        .bind(self.window.as_ref().map_or(0, |window| window.seq))
+        .fetch_all(connection)
+        .await
+    }
+}
+
+const SMALL: &str = concat!(
+    "with w as materialized (
+         select seq, order_id, version, xid from outbox where xid >= $1::text::xid8
+         union all
+         select seq, order_id, version, xid from outbox where xid = any($2::text[]::xid8[]))
+     select w.seq, ",
+    event_columns!(),
+    " from w join events e on e.order_id = w.order_id and e.version = w.version
+     where pg_visible_in_snapshot(w.xid, $3::pg_snapshot) and w.seq > $4
+     order by w.seq limit $5"
+);
+
+const LARGE: &str = concat!(
+    "select o.seq, ",
+    event_columns!(),
+    " from (
+         select seq, order_id, version from outbox
+         where seq > $4 and seq <= $2 and pg_visible_in_snapshot(xid, $3::pg_snapshot)
+           and not pg_visible_in_snapshot(xid, $1::pg_snapshot)
+         order by seq limit $5) as o
+     join events e on e.order_id = o.order_id and e.version = o.version
+     order by o.seq"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_taken_apart() {
+        let snapshot = Snapshot::parse("10:20:10,14,15".to_owned()).unwrap();
+        assert_eq!((snapshot.xmax.as_str(), snapshot.running.len()), ("20", 3));
+        let snapshot = Snapshot::parse("10:10:".to_owned()).unwrap();
+        assert_eq!((snapshot.xmax.as_str(), snapshot.running.len()), ("10", 0));
+        assert!(Snapshot::parse("nonsense".to_owned()).is_err());
+    }
+}

@@ -1,0 +1,304 @@
+//! The wiring: what a running service consists of, readable from top to bottom.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::http::admission::Admission;
+use chassis::http::health::Health;
+use chassis::http::{self, errors};
+use chassis::kafka::topic;
+use chassis::metrics::Metrics;
+use chassis::postgres;
+use chassis::tasks::{self, Tasks};
+use chassis::telemetry::ErrorChain;
+use futures_util::future::join_all;
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::{ConnectOptions, Connection};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Api};
+use crate::catalog::{self, Catalog};
+use crate::config::{AutoMigrate, Database, Invalid, Serve, Switch};
+use crate::executor::{self, Executor};
+use crate::relay::progress::Progress;
+use crate::relay::{self, Relay};
+use crate::{MIGRATOR, idempotency};
+
+/// Connections for look-ups: prices, products, health.
+const POOL_CONNECTIONS: u32 = 4;
+/// How often the gauges are read.
+const SAMPLE: Duration = Duration::from_secs(5);
+/// How often expired idempotency keys are looked for, and how many go at a time.
+const FORGET: Duration = Duration::from_secs(60);
+const FORGET_KEYS_MAX: u32 = 10_000;
+
+/// Why the service did not start, or ended badly.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Settings that do not fit together.
+    #[error("the configuration is wrong")]
+    Config(#[from] Invalid),
+    /// PostgreSQL.
+    #[error("the database cannot be used")]
+    Database(#[from] postgres::Error),
+    /// A statement at start.
+    #[error("the database failed at start")]
+    Sql(#[from] sqlx::Error),
+    /// PostgreSQL would lose what it has acknowledged (rules R20).
+    #[error("the database is not safe")]
+    Unsafe(#[from] postgres::Unsafe),
+    /// The service could change the past.
+    #[error("the database user may update or delete events: name a role that may not (COMMAND_DATABASE_ROLE)")]
+    EventsNotAppendOnly,
+    /// Another release, or nobody, has migrated the database.
+    #[error("the database's schema is not the one of this release: run `order-command migrate`")]
+    NotMigrated,
+    /// The catalogue's first products.
+    #[error("the first products cannot be stored")]
+    Seed(#[from] catalog::Error),
+    /// The topic exists and is not what it must be (rules R24).
+    #[error("the topic cannot be used")]
+    Topic(#[from] topic::Unfit),
+    /// Somebody else listens there.
+    #[error("cannot listen on {addr}")]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A part of the service ended, or did not.
+    #[error("the service ended")]
+    Tasks(#[from] tasks::Error),
+}
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Commands, and the relay unless it is switched off.
+    Commands,
+    /// The relay alone.
+    Relay,
+}
+
+/// A service that is running.
+#[derive(Debug)]
+pub struct Service {
+    tasks: Tasks,
+    health: Health,
+    addr: SocketAddr,
+    grace: Duration,
+}
+
+/// How to reach the database as the service's own role.
+///
+/// # Errors
+///
+/// The URL cannot be read.
+pub fn database(database: &Database) -> Result<PgConnectOptions, postgres::Error> {
+    postgres::connect_options(&database.database_url, "order-command", database.role())
+}
+
+/// What a relay needs, from the same settings wherever it runs.
+pub fn relay_setup(connect: PgConnectOptions, kafka: &chassis::config::Kafka, limits: relay::Limits) -> relay::Setup {
+    relay::Setup {
+        connect,
+        brokers: kafka.brokers.clone(),
+        topic: kafka.topic_spec(),
+        limits,
+        owner: uuid::Uuid::now_v7().to_string(),
+        committed: Arc::new(Notify::new()),
+    }
+}
+
+impl Service {
+    /// Checks everything, then opens the port. What is wrong is told before anybody is served.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn start(config: &Serve, role: Role) -> Result<Self, Error> {
+        let unknown_sku_price = config.unknown_sku_price()?;
+        let seed_products = config.seed_products()?;
+        let connect = database(&config.database)?;
+        prepare_database(config, &connect).await?;
+        let relay = relay_setup(connect.clone(), &config.kafka, config.tuning.relay());
+        let publishes = role == Role::Relay || config.relay == Switch::On;
+        if publishes {
+            prepare_topic(&relay).await?;
+        }
+        let pool = postgres::pool(connect.clone(), POOL_CONNECTIONS);
+        let catalog = Catalog::new(pool.clone(), config.default_currency, unknown_sku_price);
+        catalog.seed(&seed_products).await?;
+
+        let addr = config.listen.listen;
+        let listener = TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })?;
+        let addr = listener.local_addr().map_err(|source| Error::Listen { addr, source })?;
+
+        let mut tasks = Tasks::new();
+        // Drains in order: first HTTP, then the lanes, whose last commits the relay still publishes.
+        let lanes_done = CancellationToken::new();
+        let health = Health::new();
+        health.register("database", {
+            let pool = pool.clone();
+            move || ping(pool.clone())
+        });
+        let mut router = Metrics::install().router().merge(health.router()).merge(errors::router());
+        if role == Role::Commands {
+            let (executor, lanes) = Executor::new(&executor::Setup {
+                connect: connect.clone(),
+                limits: config.tuning.executor(),
+                render: api::render,
+                committed: Arc::clone(&relay.committed),
+                default_currency: config.default_currency,
+            });
+            let lanes_done = lanes_done.clone();
+            tasks.spawn("lanes", async move {
+                join_all(lanes.into_iter().map(executor::Lane::run)).await;
+                lanes_done.cancel();
+                Ok::<_, Infallible>(())
+            });
+            tasks.spawn("queue gauge", sample_queue(executor.clone(), tasks.shutdown()));
+            let keep_s = config.tuning.idempotency_keep_s;
+            tasks.spawn("key expiry", forget_keys(pool.clone(), keep_s, tasks.shutdown()));
+            let commands_max = config.tuning.commands_max as usize;
+            let commands = Admission::new("commands", commands_max);
+            let reads = Admission::new("reads", commands_max);
+            router = router.merge(api::router(Api { executor, catalog, commands, reads }));
+        } else {
+            // There are no lanes to wait for.
+            let (shutdown, lanes_done) = (tasks.shutdown(), lanes_done.clone());
+            tasks.spawn("lanes", async move {
+                shutdown.cancelled().await;
+                lanes_done.cancel();
+                Ok::<_, Infallible>(())
+            });
+        }
+        if publishes {
+            tasks.spawn("outbox gauge", sample_outbox(relay.clone(), tasks.shutdown()));
+            tasks.spawn("relay", Relay::new(relay).run(lanes_done));
+        }
+        crate::metrics::describe();
+        let (limits, shutdown) = (config.http.clone(), tasks.shutdown());
+        let router = http::finish(router);
+        tasks.spawn("http", async move { http::serve(listener, router, &limits, shutdown).await });
+        tracing::info!(%addr, ?role, relay = publishes, "listening");
+        Ok(Self { tasks, health, addr, grace: Duration::from_millis(config.drain_grace_ms) })
+    }
+
+    /// Where the service listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Runs until `signal`, then drains: no longer ready, no new requests, everything accepted finished and published.
+    ///
+    /// # Errors
+    ///
+    /// The first part that ended by itself, or that did not end in time.
+    pub async fn run(self, signal: impl Future) -> Result<(), Error> {
+        let Self { tasks, health, grace, .. } = self;
+        let signal = async {
+            signal.await;
+            tracing::info!("draining");
+            health.draining();
+        };
+        tasks.run(signal, grace).await?;
+        tracing::info!("drained");
+        Ok(())
+    }
+}
+
+/// Migrates if asked to, and refuses a database that would lose events or let the service change them.
+async fn prepare_database(config: &Serve, connect: &PgConnectOptions) -> Result<(), Error> {
+    if config.migrate == AutoMigrate::Auto {
+        let owner = postgres::connect_options(&config.database.database_url, "order-command-migrate", None)?;
+        postgres::migrate(&owner, &MIGRATOR).await?;
+    }
+    // Without the schema there is no role to become either; ask as whoever the URL says.
+    let owner = postgres::connect_options(&config.database.database_url, "order-command-start", None)?;
+    let mut connection = owner.connect().await?;
+    postgres::assert_durable(&mut connection).await?;
+    let migrated: bool = sqlx::query_scalar("select to_regclass('relay_progress') is not null")
+        .fetch_one(&mut connection)
+        .await?;
+    if !migrated {
+        return Err(Error::NotMigrated);
+    }
+    connection.close().await?;
+    let mut connection = connect.connect().await?;
+    let may_change: bool = sqlx::query_scalar(
+        "select has_table_privilege('events', 'update') or has_table_privilege('events', 'delete')
+             or has_table_privilege('events', 'truncate')",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    connection.close().await?;
+    if may_change { Err(Error::EventsNotAppendOnly) } else { Ok(()) }
+}
+
+/// Creates and checks the topic. A broker that cannot be reached is no reason not to take commands: the relay tries on.
+async fn prepare_topic(relay: &relay::Setup) -> Result<(), Error> {
+    let prepared = async {
+        topic::ensure(&relay.brokers, &relay.topic).await?;
+        topic::verify(&relay.brokers, &relay.topic).await
+    };
+    match prepared.await {
+        Ok(_) => Ok(()),
+        Err(drift @ topic::Unfit::Drift(_)) => Err(Error::Topic(drift)),
+        Err(error) => {
+            tracing::warn!(error = %ErrorChain(&error), "the topic cannot be checked now; the relay goes on trying");
+            Ok(())
+        }
+    }
+}
+
+async fn ping(pool: PgPool) -> Result<(), String> {
+    sqlx::query("select 1").execute(&pool).await.map(drop).map_err(|error| error.to_string())
+}
+
+async fn sample_queue(executor: Executor, shutdown: CancellationToken) -> Result<(), Infallible> {
+    while shutdown.run_until_cancelled(tokio::time::sleep(SAMPLE)).await.is_some() {
+        metrics::gauge!(crate::metrics::COMMANDS_QUEUED).set(executor.queued() as f64);
+    }
+    Ok(())
+}
+
+/// Reads the outbox's backlog from the table itself, so that it is told even when nobody publishes.
+async fn sample_outbox(relay: relay::Setup, shutdown: CancellationToken) -> Result<(), Infallible> {
+    while shutdown.run_until_cancelled(tokio::time::sleep(SAMPLE)).await.is_some() {
+        let backlog = async {
+            let mut connection = relay::connect(&relay.connect).await?;
+            let backlog = Progress::load(&mut connection, 0).await?.backlog(&mut connection).await?;
+            connection.close().await?;
+            Ok::<_, sqlx::Error>(backlog)
+        };
+        match backlog.await {
+            Ok((pending, oldest_age_s)) => {
+                metrics::gauge!(crate::metrics::OUTBOX_PENDING).set(pending as f64);
+                metrics::gauge!(crate::metrics::OUTBOX_OLDEST_AGE_SECONDS).set(oldest_age_s);
+            }
+            Err(error) => tracing::warn!(error = %ErrorChain(&error), "the outbox's backlog could not be read"),
+        }
+    }
+    Ok(())
+}
+
+async fn forget_keys(pool: PgPool, keep_s: u32, shutdown: CancellationToken) -> Result<(), Infallible> {
+    while shutdown.run_until_cancelled(tokio::time::sleep(FORGET)).await.is_some() {
+        let forgotten = async {
+            let mut connection = pool.acquire().await?;
+            idempotency::forget_expired(&mut connection, keep_s, FORGET_KEYS_MAX).await
+        };
+        if let Err(error) = forgotten.await {
+            tracing::warn!(error = %ErrorChain(&error), "expired idempotency keys could not be deleted");
+        }
+    }
+    Ok(())
+}
