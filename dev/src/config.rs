@@ -175,6 +175,9 @@ pub(crate) fn temp_dir() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
     use clap::CommandFactory as _;
 
     use super::*;
@@ -182,6 +185,34 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// The names of the variables that clap attributes in these sources mention.
+    fn variables_read(directory: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                variables_read(&entry.path(), found);
+            } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(entry.path()).unwrap();
+                let names = text.split(concat!("env = ", '"')).skip(1).filter_map(|rest| rest.split('"').next());
+                let is_name = |name: &&str| name.chars().all(|letter| letter == '_' || letter.is_ascii_alphanumeric());
+                found.extend(names.filter(is_name).map(str::to_owned));
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_environment_is_complete() {
+        let mut read = BTreeSet::new();
+        for member in ["chassis", "command", "dev", "query"] {
+            variables_read(&checkout().join(member).join("src"), &mut read);
+        }
+        let example = fs::read_to_string(checkout().join(".env.example")).unwrap();
+        let variable = |line: &str| line.trim_start_matches('#').split_once('=').map(|(name, _)| name.to_owned());
+        let listed: BTreeSet<String> =
+            example.lines().filter_map(variable).filter(|name| !name.contains(' ')).collect();
+        assert_eq!(read.difference(&listed).collect::<Vec<_>>(), Vec::<&String>::new(), "not in .env.example");
+        assert_eq!(listed.difference(&read).collect::<Vec<_>>(), Vec::<&String>::new(), "read by nobody");
     }
 
     #[test]

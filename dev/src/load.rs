@@ -30,6 +30,8 @@ use crate::terminal::say;
 
 /// An answer that takes longer counts as an error.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Shorter than the services keep an idle connection, so that none is used in the moment they close it.
+const IDLE_MAX: Duration = Duration::from_secs(3);
 /// How many seconds' worth of commands may be overdue before further ones are given up unsent.
 const OVERDUE_SECONDS_MAX: usize = 10;
 /// Latencies are kept one by one, four bytes each.
@@ -64,8 +66,7 @@ pub(crate) async fn run(args: &LoadArgs) -> Result<(), Error> {
     if total > COMMANDS_MAX {
         return Err(Error::Usage(format!("{total} commands are too many for one run: at most {COMMANDS_MAX}")));
     }
-    let client =
-        reqwest::Client::builder().timeout(ANSWER_WITHIN).pool_max_idle_per_host(usize::MAX).no_proxy().build();
+    let client = reqwest::Client::builder().timeout(ANSWER_WITHIN).pool_idle_timeout(IDLE_MAX).no_proxy().build();
     let client = client.map_err(std::io::Error::other).attempt(|| "make an HTTP client".to_owned())?;
     let target = Target::new(client, args);
     target.check().await?;

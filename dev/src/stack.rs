@@ -154,6 +154,11 @@ fn pause_after(deaths: u32) -> Duration {
 }
 
 impl Stack {
+    /// Whether nothing was started.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// Starts these together, and returns when all of them answer.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use crate::{packages, ports};
 pub(crate) const DATABASE: &str = "orders";
 /// PostgreSQL's own default; the pools of the services and a person's psql fit into it.
 pub(crate) const CONNECTIONS_MAX: u16 = 100;
-/// What an unfinished start leaves to be stopped is stopped within the children's own limits.
+/// How long one answer about a service's health may take.
 const HEALTH_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs everything in the foreground.
@@ -40,8 +40,8 @@ pub(crate) async fn run(cli: &Cli, args: &UpArgs) -> Result<(), Error> {
             Ok(())
         }
     };
-    if let Err(error) = &outcome {
-        say(format!("stopping because {error}"));
+    if outcome.is_err() && !stack.is_empty() {
+        say("stopping …");
     }
     stack.stop(&mut signals).await;
     if outcome.is_ok() {
