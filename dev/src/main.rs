@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a person at a terminal")]
 
 mod account;
+mod backing;
 mod child;
 mod config;
 mod error;

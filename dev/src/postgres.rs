@@ -21,6 +21,8 @@ use crate::stack::{Member, Readiness};
 const PORT_PREFERRED: u16 = 5433;
 /// Where Debian keeps its versions, one directory each.
 const DEBIAN: &str = "/usr/lib/postgresql";
+/// The database that every new server has.
+pub(crate) const OWN_DATABASE: &str = "postgres";
 /// The superuser of the private server.
 const SUPERUSER: &str = "postgres";
 /// A fast shutdown rolls back what is open and writes a checkpoint.
@@ -45,7 +47,7 @@ pub(crate) struct Wish<'a> {
     pub(crate) bin: Option<&'a Path>,
     /// Its port, when that was said; 0 for any.
     pub(crate) port: Option<u16>,
-    /// A database to create.
+    /// The database to create where there is no data yet.
     pub(crate) database: &'a str,
     /// How many connections it allows.
     pub(crate) connections_max: u16,
@@ -156,8 +158,15 @@ async fn create(bin: &Path, place: &Path, data: &Path, database: &str, account: 
     initdb.arg("-D").arg(&unfinished).args(["-U", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C"]);
     initdb.args(["--data-checksums", "--no-instructions"]);
     child::run(initdb).await?;
-    let mut single = program("postgres");
-    single.arg("--single").arg("-D").arg(&unfinished).arg("postgres");
+    if database != OWN_DATABASE {
+        create_database(program("postgres"), &unfinished, database).await?;
+    }
+    fs::rename(&unfinished, data).attempt(|| format!("move the new database to {}", data.display()))
+}
+
+/// Creates a database while no server runs, in PostgreSQL's single-user mode: this takes no client.
+async fn create_database(mut single: Command, data: &Path, database: &str) -> Result<(), Error> {
+    single.arg("--single").arg("-D").arg(data).arg(OWN_DATABASE);
     single.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let attempt = || format!("create the database {database}");
     let mut running = single.spawn().attempt(attempt)?;
@@ -173,7 +182,7 @@ async fn create(bin: &Path, place: &Path, data: &Path, database: &str, account: 
             output: complaint,
         });
     }
-    fs::rename(&unfinished, data).attempt(|| format!("move the new database to {}", data.display()))
+    Ok(())
 }
 
 /// The port of the last run again, if it is free.

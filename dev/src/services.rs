@@ -1,10 +1,12 @@
 //! The two services, as children.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::backing::Backing;
 use crate::child::Spec;
 use crate::config::{self, UpArgs};
 use crate::error::{Attempt as _, Error};
@@ -16,17 +18,6 @@ use crate::stack::{Member, Readiness};
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 /// Migrations and the first look at the topic.
 const START_WITHIN: Duration = Duration::from_secs(120);
-
-/// What the services stand on.
-#[derive(Debug)]
-pub(crate) struct Backing {
-    /// The event store's URL.
-    pub(crate) command_database: String,
-    /// The read model's URL.
-    pub(crate) query_database: String,
-    /// The brokers.
-    pub(crate) brokers: String,
-}
 
 /// Where the services' programs are, and where they work.
 #[derive(Debug)]
@@ -61,13 +52,24 @@ impl Services {
     }
 
     /// Both, ready to be started.
-    pub(crate) fn members(&self, client: &reqwest::Client, args: &UpArgs, backing: &Backing) -> Vec<Member> {
+    ///
+    /// # Errors
+    /// When there is no place for the read model.
+    pub(crate) fn members(
+        &self,
+        client: &reqwest::Client,
+        args: &UpArgs,
+        backing: &Backing,
+    ) -> Result<Vec<Member>, Error> {
+        let read_model = self.home.join("query");
+        fs::create_dir_all(&read_model).attempt(|| format!("create {}", read_model.display()))?;
+        let query_database = args.query_database_url.clone().unwrap_or_else(|| sqlite_url(&read_model));
         let command = self.spec(
             "order-command",
             &self.command,
             &[
                 ("COMMAND_LISTEN", &args.command_listen.to_string()),
-                ("COMMAND_DATABASE_URL", &backing.command_database),
+                ("COMMAND_DATABASE_URL", &backing.database_url),
                 ("KAFKA_BROKERS", &backing.brokers),
                 ("UNKNOWN_SKU_PRICE", &args.unknown_sku_price),
                 ("SEED_PRODUCTS", &args.seed_products),
@@ -78,11 +80,11 @@ impl Services {
             &self.query,
             &[
                 ("QUERY_LISTEN", &args.query_listen.to_string()),
-                ("QUERY_DATABASE_URL", &backing.query_database),
+                ("QUERY_DATABASE_URL", &query_database),
                 ("KAFKA_BROKERS", &backing.brokers),
             ],
         );
-        [(command, args.command_listen), (query, args.query_listen)]
+        let members = [(command, args.command_listen), (query, args.query_listen)]
             .into_iter()
             .map(|(spec, listen)| {
                 let mut address = listen;
@@ -92,7 +94,8 @@ impl Services {
                 let url = format!("http://{address}/health/ready");
                 Member::new(spec, Readiness::Http(client.clone(), url), START_WITHIN).followed()
             })
-            .collect()
+            .collect();
+        Ok(members)
     }
 
     fn spec(&self, name: &'static str, program: &Path, envs: &[(&'static str, &str)]) -> Spec {
@@ -119,7 +122,7 @@ impl Services {
 }
 
 /// The URL of the SQLite file in this directory.
-pub(crate) fn sqlite_url(directory: &Path) -> String {
+fn sqlite_url(directory: &Path) -> String {
     let path = directory.join("orders.db").display().to_string();
     let escaped = path.replace('%', "%25").replace('?', "%3F").replace('#', "%23").replace(' ', "%20");
     format!("sqlite://{escaped}")

@@ -8,27 +8,19 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use crate::backing::{self, Backing, Wish};
 use crate::config::{self, Cli, TestArgs};
 use crate::error::{Attempt as _, Error};
 use crate::home::Scratch;
-use crate::kafka::{self, Kafka};
-use crate::postgres::{self, Postgres};
 use crate::signals::Signals;
 use crate::stack::Stack;
 use crate::terminal::{human, say};
-use crate::{account, packages};
+use crate::{account, kafka, postgres};
 
 /// Many tests have pools of their own, and run at the same time.
 const CONNECTIONS_MAX: u16 = 300;
 /// What a shell answers for a command that was ended by a signal; no number is known here.
 const ENDED_BY_SIGNAL: u8 = 130;
-
-/// Where the command finds its servers.
-#[derive(Debug)]
-struct Servers {
-    database_url: String,
-    brokers: String,
-}
 
 /// Starts what was not given, runs the command, stops, and returns its exit code.
 ///
@@ -51,60 +43,27 @@ pub(crate) async fn run(cli: &Cli, args: &TestArgs) -> Result<ExitCode, Error> {
     outcome
 }
 
-async fn start(cli: &Cli, args: &TestArgs, home: &Path, stack: &mut Stack) -> Result<Servers, Error> {
+async fn start(cli: &Cli, args: &TestArgs, home: &Path, stack: &mut Stack) -> Result<Backing, Error> {
     let begun = Instant::now();
     let libs = cli.kafka_libs();
-    let mut needs = Vec::new();
-    if args.database_url.is_none() {
-        needs.extend(postgres::needs(cli.pg_bin.as_deref()));
-    }
-    if args.kafka_brokers.is_none() {
-        needs.extend(kafka::needs(&libs));
-    }
-    packages::install(&needs).await?;
-    let prepare_postgres = async {
-        let wish = postgres::Wish {
+    let wish = Wish {
+        database_url: args.database_url.as_deref(),
+        brokers: args.kafka_brokers.as_deref(),
+        postgres: postgres::Wish {
             home,
             bin: cli.pg_bin.as_deref(),
             port: Some(0),
-            database: "orders",
+            database: postgres::OWN_DATABASE,
             connections_max: CONNECTIONS_MAX,
-        };
-        if args.database_url.is_some() { Ok(None) } else { Postgres::prepare(&wish).await.map(Some) }
+        },
+        kafka: kafka::Wish { home, libs: &libs, port: Some(0) },
     };
-    let prepare_kafka = async {
-        let wish = kafka::Wish { home, libs: &libs, port: Some(0) };
-        if args.kafka_brokers.is_some() { Ok(None) } else { Kafka::prepare(&wish).await.map(Some) }
-    };
-    // One after the other, so that the two do not choose the same port.
-    let postgres = prepare_postgres.await?;
-    let kafka = prepare_kafka.await?;
-    let described = [postgres.as_ref().map(Postgres::describe), kafka.as_ref().map(Kafka::describe)];
-    let given = [args.database_url.as_ref().map(|_| "a given PostgreSQL"), args.kafka_brokers.as_deref()];
-    let used: Vec<String> = described
-        .into_iter()
-        .zip(given)
-        .filter_map(|(ours, theirs)| ours.or_else(|| theirs.map(str::to_owned)))
-        .collect();
-    let servers = Servers {
-        database_url: args
-            .database_url
-            .clone()
-            .or_else(|| postgres.as_ref().map(|postgres| postgres.url("postgres")))
-            .unwrap_or_default(),
-        brokers: args.kafka_brokers.clone().or_else(|| kafka.as_ref().map(Kafka::brokers)).unwrap_or_default(),
-    };
-    stack.start(postgres.map(Postgres::member).into_iter().chain(kafka.map(Kafka::member)).collect()).await?;
-    say(format!(
-        "testing with {} (ready after {}, data in {})",
-        used.join(" and "),
-        human(begun.elapsed()),
-        home.display()
-    ));
+    let servers = backing::start(&wish, stack).await?;
+    say(format!("ready after {}, data in {}", human(begun.elapsed()), home.display()));
     Ok(servers)
 }
 
-async fn execute(cli: &Cli, args: &TestArgs, servers: &Servers, signals: &mut Signals) -> Result<ExitCode, Error> {
+async fn execute(cli: &Cli, args: &TestArgs, servers: &Backing, signals: &mut Signals) -> Result<ExitCode, Error> {
     let Some((program, rest)) = args.command.split_first() else {
         return Err(Error::Usage("give the command after --".to_owned()));
     };
