@@ -1,1 +1,46 @@
-//! Placeholder.
+//! The read side: events from the topic, projected into tables that answer questions.
+//!
+//! Suggested reading order: [`projector`] (the loop), [`gate`] (what becomes of an event), [`batch`] (the fold),
+//! [`projection`] and [`projections`] (the read models), [`store`], [`api`].
+//!
+//! - **Invariant:** everything here can be rebuilt from the topic; nothing here is the only copy of anything, except
+//!   dead letters.
+//! - **Invariant:** the API never writes.
+
+pub mod projector;
+
+pub mod reader;
+
+pub mod intake;
+
+pub mod gate;
+
+pub mod batch;
+
+pub mod parked;
+
+pub mod dead_letter;
+
+pub mod checkpoint;
+
+pub mod projection;
+
+pub mod projections;
+
+pub mod sum;
+
+pub mod store;
+
+pub mod freshness;
+
+pub mod progress;
+
+pub mod metrics;
+
+pub mod lag;
+
+pub mod api;
+
+pub mod config;
+
+pub mod service;

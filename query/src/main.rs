@@ -1,2 +1,53 @@
-//! Placeholder.
-fn main() {}
+//! `order-query`: the read side of the order service.
+
+use std::process::ExitCode;
+
+use chassis::config::parse_or_exit;
+use chassis::http::health::probe;
+use chassis::tasks::terminated;
+use chassis::telemetry::{self, ErrorChain};
+use query::config::{Cli, Command, Config, Healthcheck, Migrate};
+use query::service::Service;
+use query::store::sqlite::open;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Cli { command } = parse_or_exit();
+    let ended = match command {
+        Command::Serve(config) => run(*config).await,
+        Command::Migrate(config) => migrate(config).await,
+        Command::Healthcheck(config) => healthcheck(config).await,
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %ErrorChain(error.as_ref()), "order-query failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<(), Failure> {
+    telemetry::init(config.log.format, &config.log.filter)?;
+    let service = Service::start(config).await?;
+    service.run(terminated()).await?;
+    tracing::info!("drained: the read model is closed");
+    Ok(())
+}
+
+async fn migrate(config: Migrate) -> Result<(), Failure> {
+    telemetry::init(config.log.format, &config.log.filter)?;
+    let (_store, mut writer) = open(config.database.url.expose()).await?;
+    writer.migrate().await?;
+    writer.close().await?;
+    tracing::info!("the read model is migrated");
+    Ok(())
+}
+
+async fn healthcheck(config: Healthcheck) -> Result<(), Failure> {
+    telemetry::init(config.log.format, &config.log.filter)?;
+    probe(config.listen).await?;
+    Ok(())
+}

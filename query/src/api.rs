@@ -1,0 +1,114 @@
+//! The questions that the read model answers. Everything is a `GET`; nothing writes.
+#![expect(unused_qualifications, reason = "the macros of utoipa qualify what they need not")]
+
+mod cursor;
+
+mod orders;
+
+mod history;
+
+mod customers;
+
+mod sales;
+
+mod products;
+
+mod operations;
+
+mod page;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use chassis::http::admission::Admission;
+use chassis::http::problem::Problem;
+use domain::{Currency, OrderId};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::freshness::Freshness;
+use crate::progress::Progress;
+use crate::store;
+use crate::store::sqlite::Store;
+
+/// Requests that read at once; the connections that serve them are far fewer, and quick.
+const READS_MAX: usize = 512;
+/// Requests that wait for a version at once.
+const WAITS_MAX: usize = 1_024;
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub struct Api {
+    store: Store,
+    freshness: Freshness,
+    progress: Progress,
+    reads: Admission,
+    waits: Admission,
+    default_currency: Currency,
+}
+
+impl Api {
+    /// An API over this store.
+    pub fn new(store: Store, freshness: Freshness, progress: Progress, default_currency: Currency) -> Self {
+        Self {
+            store,
+            freshness,
+            progress,
+            reads: Admission::new("reads", READS_MAX),
+            waits: Admission::new("waits", WAITS_MAX),
+            default_currency,
+        }
+    }
+
+    /// The routes and their description.
+    pub fn router(self) -> (Router, utoipa::openapi::OpenApi) {
+        OpenApiRouter::with_openapi(Description::openapi())
+            .routes(routes!(orders::list))
+            .routes(routes!(orders::detail))
+            .routes(routes!(history::history))
+            .routes(routes!(customers::list))
+            .routes(routes!(customers::detail))
+            .routes(routes!(sales::daily))
+            .routes(routes!(products::list))
+            .routes(routes!(operations::projection))
+            .routes(routes!(operations::dead_letters))
+            .routes(routes!(operations::parked))
+            .with_state(Arc::new(self))
+            .split_for_parts()
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "order-query",
+        description = "Orders, their histories, and totals, read from a projection of the topic `orders.events`. \
+            Answers may be a moment behind; `min_version` waits for a version.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(Problem)),
+    tags(
+        (name = "orders", description = "Orders and their histories"),
+        (name = "totals", description = "Sums over orders"),
+        (name = "operations", description = "How the projection is doing")
+    )
+)]
+struct Description;
+
+/// The database failed: the log has the details.
+fn failed(error: store::Error) -> Problem {
+    Problem::internal(&error)
+}
+
+fn unknown_order(order_id: OrderId) -> Problem {
+    let detail = format!("no event of the order {order_id} is applied");
+    Problem::new(StatusCode::NOT_FOUND, "unknown-order", "Unknown order", detail)
+}
+
+fn invalid_query(parameter: &str, detail: impl Into<String>) -> Problem {
+    let detail = detail.into();
+    let whole = format!("{parameter}: {detail}");
+    Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query", whole).error(parameter, "invalid", detail)
+}

@@ -1,0 +1,148 @@
+//! `GET /customers` and `GET /customers/{id}`.
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use chassis::http::extract::{Json, Path, Query};
+use chassis::http::problem::Problem;
+use chrono::{DateTime, Utc};
+use domain::{Currency, CustomerId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{Api, cursor, failed, page};
+use crate::store::sqlite::CustomerTotals;
+
+/// A customer.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Customer)]
+pub(super) struct CustomerDocument {
+    #[schema(value_type = String)]
+    customer_id: CustomerId,
+    /// Orders placed
+    orders: i64,
+    /// Orders given up
+    cancellations: i64,
+    last_order_id: Uuid,
+    last_order_at: DateTime<Utc>,
+    /// One per currency
+    spend: Vec<SpendDocument>,
+}
+
+/// What a customer spent in one currency.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Spend)]
+pub(super) struct SpendDocument {
+    #[schema(value_type = String)]
+    currency: Currency,
+    /// Paid minus refunded; exact, with all digits of the currency
+    #[schema(value_type = f64)]
+    amount: Box<RawValue>,
+    /// Orders placed in it
+    orders: i64,
+    /// Orders given up
+    cancellations: i64,
+}
+
+/// One document per customer, from rows that are sorted by customer.
+fn documents(rows: Vec<CustomerTotals>) -> Vec<CustomerDocument> {
+    let mut documents: Vec<CustomerDocument> = Vec::new();
+    for row in rows {
+        let (last_at_micros, last_id) = row.last_order;
+        let last_order_at = DateTime::from_timestamp_micros(last_at_micros).unwrap_or_default();
+        let spend = SpendDocument {
+            currency: row.currency,
+            amount: row.spend.to_json_number(row.currency),
+            orders: row.orders,
+            cancellations: row.cancellations,
+        };
+        match documents.last_mut() {
+            Some(document) if document.customer_id == row.customer_id => {
+                document.orders += row.orders;
+                document.cancellations += row.cancellations;
+                if (last_order_at, last_id.0) > (document.last_order_at, document.last_order_id) {
+                    (document.last_order_at, document.last_order_id) = (last_order_at, last_id.0);
+                }
+                document.spend.push(spend);
+            }
+            _ => documents.push(CustomerDocument {
+                customer_id: row.customer_id,
+                orders: row.orders,
+                cancellations: row.cancellations,
+                last_order_id: last_id.0,
+                last_order_at,
+                spend: vec![spend],
+            }),
+        }
+    }
+    documents
+}
+
+/// Which customers to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Customers per page, 1 to 200; 50 unless given
+    limit: Option<u32>,
+    /// Where the page begins, from the `Link` of the page before
+    cursor: Option<String>,
+}
+
+/// Lists customers by id.
+#[utoipa::path(
+    get,
+    path = "/customers",
+    tag = "totals",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<CustomerDocument>),
+        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<ListQuery>,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, Problem> {
+    let limit = page::limit(query.limit)?;
+    let after: Option<CustomerId> = cursor::decode(query.cursor.as_deref())?;
+    let _permit = api.reads.try_enter()?;
+    let rows = api.store.customers(None, after.as_ref(), limit + 1).await.map_err(failed)?;
+    let mut customers = documents(rows);
+    let more = page::cut(&mut customers, limit);
+    let last = customers.last().map(|last| last.customer_id.clone());
+    let mut response = Json(customers).into_response();
+    if let (true, Some(last)) = (more, last) {
+        cursor::link_next(&mut response, "/customers", raw.as_deref(), &last);
+    }
+    Ok(response)
+}
+
+/// Shows one customer.
+#[utoipa::path(
+    get,
+    path = "/customers/{id}",
+    tag = "totals",
+    params(("id" = String, Path, description = "The customer")),
+    responses(
+        (status = 200, description = "The customer", body = CustomerDocument),
+        (status = 400, description = "The id is malformed", body = Problem),
+        (status = 404, description = "Has no order, or none yet", body = Problem),
+    )
+)]
+pub(super) async fn detail(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<CustomerId>,
+) -> Result<Json<CustomerDocument>, Problem> {
+    let _permit = api.reads.try_enter()?;
+    let rows = api.store.customers(Some(&id), None, 1).await.map_err(failed)?;
+    documents(rows).pop().map(Json).ok_or_else(|| {
+        let detail = format!("no order of the customer {id} is applied");
+        Problem::new(StatusCode::NOT_FOUND, "unknown-customer", "Unknown customer", detail)
+    })
+}

@@ -1,0 +1,95 @@
+//! `GET /orders/{id}/history`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use chassis::http::extract::{Json, Path, Query};
+use chassis::http::problem::Problem;
+use chrono::{DateTime, Utc};
+use domain::OrderId;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::orders::FreshQuery;
+use super::{Api, failed, unknown_order};
+use crate::store;
+use crate::store::sqlite::Event;
+
+/// An event of an order.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
+pub(super) struct EventDocument {
+    event_type: String,
+    version: u32,
+    event_id: Uuid,
+    occurred_at: DateTime<Utc>,
+    /// The version of the schema it was written in
+    schema_version: u16,
+    /// The message as it was published
+    #[schema(value_type = Object)]
+    data: Box<RawValue>,
+    /// Who asked, where known
+    actor: Option<String>,
+    /// The conversation it belongs to, where known
+    correlation_id: Option<String>,
+    /// The request or event that caused it, where known
+    causation_id: Option<String>,
+}
+
+/// What a message says of itself; the published contract's says nothing and is version 1.
+#[derive(Deserialize)]
+struct Written {
+    schema_version: Option<u16>,
+}
+
+impl TryFrom<Event> for EventDocument {
+    type Error = serde_json::Error;
+
+    fn try_from(event: Event) -> Result<Self, serde_json::Error> {
+        let written: Written = serde_json::from_str(&event.message)?;
+        Ok(Self {
+            event_type: event.event_type,
+            version: event.version.0,
+            event_id: event.event_id,
+            occurred_at: DateTime::from_timestamp_micros(event.occurred_at_micros).unwrap_or_default(),
+            schema_version: written.schema_version.unwrap_or(1),
+            data: RawValue::from_string(event.message)?,
+            actor: event.actor,
+            correlation_id: event.correlation_id,
+            causation_id: event.causation_id,
+        })
+    }
+}
+
+/// Shows everything that happened to an order, in order.
+#[utoipa::path(
+    get,
+    path = "/orders/{id}/history",
+    tag = "orders",
+    params(("id" = Uuid, Path, description = "The order"), FreshQuery),
+    responses(
+        (status = 200, description = "Its events", body = Vec<EventDocument>),
+        (status = 400, description = "The id or a parameter is malformed", body = Problem),
+        (status = 404, description = "Not known, or not yet", body = Problem),
+        (status = 503, description = "`min_version` was not reached in time", body = Problem),
+    )
+)]
+pub(super) async fn history(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<Uuid>,
+    Query(query): Query<FreshQuery>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<EventDocument>>, Problem> {
+    let order_id = OrderId(id);
+    query.until_fresh(&api, order_id, &headers).await?;
+    let _permit = api.reads.try_enter()?;
+    let events = api.store.history(order_id).await.map_err(failed)?;
+    if events.is_empty() {
+        return Err(unknown_order(order_id));
+    }
+    let documents: Result<_, _> = events.into_iter().map(EventDocument::try_from).collect();
+    documents.map(Json).map_err(|error| failed(store::Error::Json(error)))
+}

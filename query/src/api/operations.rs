@@ -1,0 +1,159 @@
+//! How the projection is doing: `GET /projection`, `GET /dead-letters`, `GET /parked`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use chassis::http::extract::{Json, Query};
+use chassis::http::problem::Problem;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{Api, failed, page};
+
+/// How the projection is doing.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Projection)]
+pub(super) struct ProjectionDocument {
+    /// `reading`, or why the topic cannot be read now
+    topic: String,
+    /// When the newest applied event happened, since this process started
+    newest_event_at: Option<DateTime<Utc>>,
+    partitions: Vec<PartitionDocument>,
+}
+
+/// How far a partition is applied.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Partition)]
+pub(super) struct PartitionDocument {
+    partition: i32,
+    /// The offset of the first record that is not applied
+    next_offset: i64,
+    /// The offset after the last record, when last asked
+    end_offset: i64,
+    /// Records that are not applied
+    lag: i64,
+}
+
+/// A record that can never have come from the relay.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
+pub(super) struct LetterDocument {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    key: Option<String>,
+    payload: Option<String>,
+    /// no-value, unreadable, wrong-key, out-of-place or contradiction
+    reason: String,
+    detail: String,
+    seen_at: DateTime<Utc>,
+}
+
+/// An event that cannot be applied yet.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ParkedEvent)]
+pub(super) struct ParkedDocument {
+    order_id: Uuid,
+    version: u32,
+    /// hole, newer or fork
+    cause: String,
+    topic: String,
+    partition: i32,
+    offset: i64,
+    parked_at: DateTime<Utc>,
+}
+
+/// How many rows to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LimitQuery {
+    /// Rows, 1 to 200; 50 unless given
+    limit: Option<u32>,
+}
+
+/// Shows how far each partition is applied.
+#[utoipa::path(
+    get,
+    path = "/projection",
+    tag = "operations",
+    responses((status = 200, description = "How it is doing", body = ProjectionDocument))
+)]
+pub(super) async fn projection(State(api): State<Arc<Api>>) -> Json<ProjectionDocument> {
+    let topic = match api.progress.topic_problem() {
+        Some(problem) => problem,
+        None if api.progress.was_verified() => "reading".to_owned(),
+        None => "not looked at yet".to_owned(),
+    };
+    let partitions = api.progress.partitions().into_iter().map(|known| PartitionDocument {
+        partition: known.partition,
+        next_offset: known.next_offset,
+        end_offset: known.end_offset,
+        lag: known.lag(),
+    });
+    let newest_event_at = api.progress.newest_event_micros().and_then(DateTime::from_timestamp_micros);
+    Json(ProjectionDocument { topic, newest_event_at, partitions: partitions.collect() })
+}
+
+/// Lists the newest dead letters.
+#[utoipa::path(
+    get,
+    path = "/dead-letters",
+    tag = "operations",
+    params(LimitQuery),
+    responses(
+        (status = 200, description = "The newest first", body = Vec<LetterDocument>),
+        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
+    )
+)]
+pub(super) async fn dead_letters(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<LimitQuery>,
+) -> Result<Json<Vec<LetterDocument>>, Problem> {
+    let limit = page::limit(query.limit)?;
+    let _permit = api.reads.try_enter()?;
+    let letters = api.store.dead_letters(limit).await.map_err(failed)?;
+    let document = |letter: crate::store::sqlite::ListedLetter| LetterDocument {
+        topic: letter.topic,
+        partition: letter.position.partition,
+        offset: letter.position.offset,
+        key: letter.key,
+        payload: letter.payload,
+        reason: letter.reason,
+        detail: letter.detail,
+        seen_at: DateTime::from_timestamp_micros(letter.seen_at_micros).unwrap_or_default(),
+    };
+    Ok(Json(letters.into_iter().map(document).collect()))
+}
+
+/// Lists the events that wait.
+#[utoipa::path(
+    get,
+    path = "/parked",
+    tag = "operations",
+    params(LimitQuery),
+    responses(
+        (status = 200, description = "By order and version", body = Vec<ParkedDocument>),
+        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
+    )
+)]
+pub(super) async fn parked(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<LimitQuery>,
+) -> Result<Json<Vec<ParkedDocument>>, Problem> {
+    let limit = page::limit(query.limit)?;
+    let _permit = api.reads.try_enter()?;
+    let parked = api.store.parked(limit).await.map_err(failed)?;
+    let document = |parked: crate::store::sqlite::ListedParked| ParkedDocument {
+        order_id: parked.order_id.0,
+        version: parked.version.0,
+        cause: parked.cause,
+        topic: parked.topic,
+        partition: parked.position.partition,
+        offset: parked.position.offset,
+        parked_at: DateTime::from_timestamp_micros(parked.parked_at_micros).unwrap_or_default(),
+    };
+    Ok(Json(parked.into_iter().map(document).collect()))
+}

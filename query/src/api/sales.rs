@@ -1,0 +1,90 @@
+//! `GET /sales/daily`.
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse as _, Response};
+use chassis::http::extract::{Json, Query};
+use chassis::http::problem::Problem;
+use chrono::NaiveDate;
+use domain::Currency;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Api, cursor, failed, page};
+use crate::store::sqlite::DayTotals;
+
+/// A day's sales in one currency.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DailySales)]
+pub(super) struct DayDocument {
+    /// In UTC
+    day: NaiveDate,
+    #[schema(value_type = String)]
+    currency: Currency,
+    /// Orders placed that day
+    orders: i64,
+    /// Orders given up that day
+    cancellations: i64,
+    /// Payments minus refunds of that day; exact, with all digits of the currency
+    #[schema(value_type = f64)]
+    revenue: Box<RawValue>,
+}
+
+impl From<&DayTotals> for DayDocument {
+    fn from(row: &DayTotals) -> Self {
+        let day = i32::try_from(row.day).ok().and_then(NaiveDate::from_epoch_days).unwrap_or_default();
+        let revenue = row.revenue.to_json_number(row.currency);
+        Self { day, currency: row.currency, orders: row.orders, cancellations: row.cancellations, revenue }
+    }
+}
+
+/// Which days to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DailyQuery {
+    /// This day or later
+    from: Option<NaiveDate>,
+    /// This day or earlier
+    to: Option<NaiveDate>,
+    /// ISO 4217
+    #[param(value_type = Option<String>)]
+    currency: Option<Currency>,
+    /// Rows per page, 1 to 200; 50 unless given
+    limit: Option<u32>,
+    /// Where the page begins, from the `Link` of the page before
+    cursor: Option<String>,
+}
+
+/// Lists sales by day and currency, oldest first.
+#[utoipa::path(
+    get,
+    path = "/sales/daily",
+    tag = "totals",
+    params(DailyQuery),
+    responses(
+        (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<DayDocument>),
+        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
+    )
+)]
+pub(super) async fn daily(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<DailyQuery>,
+    RawQuery(raw): RawQuery,
+) -> Result<Response, Problem> {
+    let limit = page::limit(query.limit)?;
+    let after: Option<(i64, Currency)> = cursor::decode(query.cursor.as_deref())?;
+    let from = query.from.map_or(i64::MIN, |day| i64::from(day.to_epoch_days()));
+    let to = query.to.map_or(i64::MAX, |day| i64::from(day.to_epoch_days()));
+    let _permit = api.reads.try_enter()?;
+    let mut rows = api.store.daily_sales(from, to, query.currency, after, limit + 1).await.map_err(failed)?;
+    let more = page::cut(&mut rows, limit);
+    let days: Vec<_> = rows.iter().map(DayDocument::from).collect();
+    let mut response = Json(days).into_response();
+    if let (true, Some(last)) = (more, rows.last()) {
+        cursor::link_next(&mut response, "/sales/daily", raw.as_deref(), &(last.day, last.currency));
+    }
+    Ok(response)
+}

@@ -1,0 +1,325 @@
+//! A batch of records, folded in memory: what is applied, what waits, what is set aside.
+//!
+//! The projector loads what [`Batch`] asks about, feeds the records in order, and writes what comes out. Nothing here
+//! knows a database, so the same records over the same rows always come out the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use domain::schema::{self, Origin};
+use domain::{Currency, OrderEvent, OrderId, Recorded, Version};
+
+use crate::dead_letter::DeadLetter;
+use crate::gate::{Cause, Standing, Verdict};
+use crate::intake::{Digest, Incoming, Meaning, Reason, Record};
+use crate::parked::Parked;
+use crate::projection::Change;
+use crate::projections::orders::OrderRow;
+
+/// What the store knows about the orders of a batch.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The rows of those orders that have one.
+    pub rows: Vec<OrderRow>,
+    /// The waiting events of those orders.
+    pub parked: Vec<Parked>,
+    /// The digests of applied events, as far as [`Known::compared`] asks for them.
+    pub digests: BTreeMap<(OrderId, Version), Digest>,
+    /// The first messages of orders, as far as [`Known::published`] asks for them.
+    pub first_messages: BTreeMap<OrderId, String>,
+}
+
+impl Known {
+    fn last_versions(&self) -> BTreeMap<OrderId, Version> {
+        self.rows.iter().map(|row| (row.order_id, row.version)).collect()
+    }
+
+    /// The applied events that some record of the batch, or some waiting one, has to be compared with.
+    pub fn compared(&self, incoming: &[Incoming]) -> BTreeSet<(OrderId, Version)> {
+        let last = self.last_versions();
+        let arriving = incoming.iter().filter_map(|incoming| incoming.meaning.subject());
+        let waiting = self.parked.iter().map(|parked| (parked.order_id, parked.version));
+        let applied = |(order_id, version): &(OrderId, Version)| last.get(order_id).is_some_and(|last| version <= last);
+        arriving.chain(waiting).filter(applied).collect()
+    }
+
+    /// The known orders that a message of the six published fields tells about once more.
+    pub fn published(&self, incoming: &[Incoming]) -> BTreeSet<OrderId> {
+        let last = self.last_versions();
+        let told = incoming.iter().filter_map(|incoming| match &incoming.meaning {
+            Meaning::Event { recorded, origin: Origin::PublishedFieldsOnly } => Some(recorded.order_id),
+            _ => None,
+        });
+        // A waiting event of version 1 may be such a message.
+        let waiting = self.parked.iter().filter(|parked| parked.version == Version::FIRST);
+        told.chain(waiting.map(|parked| parked.order_id)).filter(|order_id| last.contains_key(order_id)).collect()
+    }
+}
+
+/// An applied event.
+#[derive(Debug)]
+pub struct Applied {
+    /// What happened.
+    pub recorded: Box<Recorded<OrderEvent>>,
+    /// The record that brought it.
+    pub record: Record,
+    /// Of its value.
+    pub digest: Digest,
+    /// The order before.
+    pub before: Option<Arc<OrderRow>>,
+    /// The order after.
+    pub after: Arc<OrderRow>,
+}
+
+impl Applied {
+    /// What the projections see.
+    pub fn change(&self) -> Change<'_> {
+        Change { recorded: &self.recorded, before: self.before.as_deref(), after: &self.after }
+    }
+}
+
+/// Names a waiting event.
+pub type ParkedKey = (OrderId, Version, Digest);
+
+#[derive(Debug)]
+struct Waiting {
+    parked: Parked,
+    stored: bool,
+    changed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Order {
+    row: Option<Arc<OrderRow>>,
+    changed: bool,
+    /// In the order of (version, digest).
+    waiting: Vec<Waiting>,
+    /// Where in the list of the batch the events are that were applied here.
+    applied_here: Vec<usize>,
+}
+
+impl Order {
+    fn last(&self) -> Version {
+        self.row.as_ref().map_or(Version::default(), |row| row.version)
+    }
+
+    fn waiting(&self) -> Vec<(Version, Digest, Cause)> {
+        self.waiting.iter().map(|Waiting { parked, .. }| (parked.version, parked.digest, parked.cause)).collect()
+    }
+
+    fn park(&mut self, waiting: Waiting) {
+        let key = (waiting.parked.version, waiting.parked.digest);
+        let at = self.waiting.partition_point(|Waiting { parked, .. }| (parked.version, parked.digest) < key);
+        self.waiting.insert(at, waiting);
+    }
+}
+
+/// A batch in the making, and what came of it.
+#[derive(Debug)]
+pub struct Batch {
+    default_currency: Currency,
+    orders: BTreeMap<OrderId, Order>,
+    digests: BTreeMap<(OrderId, Version), Digest>,
+    first_messages: BTreeMap<OrderId, String>,
+    /// The applied events, in the order of application.
+    pub applied: Vec<Applied>,
+    /// The records set aside.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Waiting events of the store that wait no more.
+    pub unparked: Vec<ParkedKey>,
+    /// Events that were applied, or waited, already.
+    pub duplicates: u64,
+    /// Events that contradict another one and were not known to.
+    pub forks: Vec<ParkedKey>,
+}
+
+impl Batch {
+    /// A batch over what is known. `default_currency` is that of messages that name none.
+    pub fn new(known: Known, default_currency: Currency) -> Self {
+        let mut orders: BTreeMap<OrderId, Order> = BTreeMap::new();
+        for row in known.rows {
+            let order = orders.entry(row.order_id).or_default();
+            order.row = Some(Arc::new(row));
+        }
+        for parked in known.parked {
+            let order = orders.entry(parked.order_id).or_default();
+            order.park(Waiting { parked, stored: true, changed: false });
+        }
+        Self {
+            default_currency,
+            orders,
+            digests: known.digests,
+            first_messages: known.first_messages,
+            applied: Vec::new(),
+            dead_letters: Vec::new(),
+            unparked: Vec::new(),
+            duplicates: 0,
+            forks: Vec::new(),
+        }
+    }
+
+    /// Takes the next record, and then whatever waited for it.
+    pub fn take(&mut self, incoming: Incoming) {
+        let Some((order_id, _version)) = incoming.meaning.subject() else {
+            return self.set_aside(incoming);
+        };
+        match self.judge(&incoming) {
+            Verdict::Apply => {
+                self.apply(incoming);
+                self.heal(order_id);
+            }
+            Verdict::Duplicate => self.duplicates += 1,
+            Verdict::Park(cause) => self.park(&incoming, cause),
+            Verdict::Contradiction => self.contradict(incoming),
+        }
+    }
+
+    /// Tries the waiting events of an order, from the first on, until one has to wait on.
+    pub fn heal(&mut self, order_id: OrderId) {
+        while let Some(mut waiting) = self.next_waiting(order_id) {
+            let incoming = Incoming::read(waiting.parked.to_record(), self.default_currency);
+            let verdict = incoming.meaning.subject().map(|_subject| self.judge(&incoming));
+            if let Some(Verdict::Park(cause)) = verdict {
+                waiting.changed |= waiting.parked.cause != cause;
+                waiting.parked.cause = cause;
+                self.orders.entry(order_id).or_default().park(waiting);
+                return;
+            }
+            if waiting.stored {
+                self.unparked.push((order_id, waiting.parked.version, waiting.parked.digest));
+            }
+            match verdict {
+                Some(Verdict::Apply) => self.apply(incoming),
+                Some(Verdict::Contradiction) => self.contradict(incoming),
+                Some(Verdict::Duplicate | Verdict::Park(_)) => self.duplicates += 1,
+                None => self.set_aside(incoming),
+            }
+        }
+    }
+
+    /// What the projections see, in the order of application.
+    pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        self.applied.iter().map(Applied::change)
+    }
+
+    /// The rows to write, by id.
+    pub fn changed_orders(&self) -> impl Iterator<Item = &OrderRow> {
+        self.orders.values().filter(|order| order.changed).filter_map(|order| order.row.as_deref())
+    }
+
+    /// The waiting events to write, by order and version.
+    pub fn newly_parked(&self) -> impl Iterator<Item = &Parked> {
+        let waiting = self.orders.values().flat_map(|order| &order.waiting);
+        waiting.filter(|waiting| waiting.changed || !waiting.stored).map(|waiting| &waiting.parked)
+    }
+
+    fn next_waiting(&mut self, order_id: OrderId) -> Option<Waiting> {
+        let order = self.orders.get_mut(&order_id)?;
+        let forked = order.waiting.iter().any(|waiting| waiting.parked.cause == Cause::Fork);
+        let due = order.waiting.first().is_some_and(|waiting| waiting.parked.version <= order.last().next());
+        if forked || !due { None } else { Some(order.waiting.remove(0)) }
+    }
+
+    fn judge(&self, incoming: &Incoming) -> Verdict {
+        let Some((order_id, version)) = incoming.meaning.subject() else {
+            return Verdict::Contradiction;
+        };
+        let nothing = Order::default();
+        let order = self.orders.get(&order_id).unwrap_or(&nothing);
+        let waiting = order.waiting();
+        let standing = Standing { last: order.last(), waiting: &waiting };
+        let applied = self.applied_digest(order, order_id, version);
+        match &incoming.meaning {
+            Meaning::Event { recorded, origin: Origin::PublishedFieldsOnly } => {
+                let agrees = if applied == Some(incoming.digest) {
+                    Some(true)
+                } else {
+                    self.agrees_with_first(order, &recorded.event, order_id)
+                };
+                standing.judge_published(incoming.digest, agrees)
+            }
+            Meaning::Event { .. } => standing.judge(version, incoming.digest, applied, true),
+            Meaning::Newer { .. } | Meaning::Garbage { .. } => standing.judge(version, incoming.digest, applied, false),
+        }
+    }
+
+    fn applied_digest(&self, order: &Order, order_id: OrderId, version: Version) -> Option<Digest> {
+        let here = order.applied_here.iter().filter_map(|index| self.applied.get(*index));
+        let mut here = here.filter(|applied| applied.recorded.version == version);
+        here.next().map(|applied| applied.digest).or_else(|| self.digests.get(&(order_id, version)).copied())
+    }
+
+    /// Whether a repeated creation tells what the applied one told; none when that one is not understood.
+    fn agrees_with_first(&self, order: &Order, told: &OrderEvent, order_id: OrderId) -> Option<bool> {
+        let OrderEvent::OrderCreated(told) = told else {
+            return Some(false);
+        };
+        let here = order.applied_here.first().and_then(|index| self.applied.get(*index));
+        let stored;
+        let first = match here {
+            Some(applied) if applied.recorded.version == Version::FIRST => &applied.recorded.event,
+            _ => {
+                let message = self.first_messages.get(&order_id)?;
+                stored = schema::decode(message.as_bytes(), self.default_currency).ok()?.recorded.event;
+                &stored
+            }
+        };
+        match first {
+            OrderEvent::OrderCreated(first) => Some(schema::same_publication(first, told)),
+            _ => Some(false),
+        }
+    }
+
+    fn apply(&mut self, incoming: Incoming) {
+        let Incoming { record, digest, meaning } = incoming;
+        let Meaning::Event { recorded, .. } = meaning else {
+            return;
+        };
+        let order = self.orders.entry(recorded.order_id).or_default();
+        let before = order.row.take();
+        let after = match (&before, &recorded.event) {
+            (Some(before), _) => before.after(&recorded),
+            (None, OrderEvent::OrderCreated(created)) => OrderRow::created(&recorded, created),
+            // The intake lets no other event be the first.
+            (None, _) => return,
+        };
+        let after = Arc::new(after);
+        order.row = Some(Arc::clone(&after));
+        order.changed = true;
+        order.applied_here.push(self.applied.len());
+        self.applied.push(Applied { recorded, record, digest, before, after });
+    }
+
+    fn park(&mut self, incoming: &Incoming, cause: Cause) {
+        let Some((order_id, version)) = incoming.meaning.subject() else {
+            return;
+        };
+        let Incoming { record, digest, .. } = incoming;
+        if cause == Cause::Fork {
+            self.forks.push((order_id, version, *digest));
+        }
+        let parked = Parked {
+            order_id,
+            version,
+            digest: *digest,
+            cause,
+            position: record.position,
+            message: record.text().to_owned(),
+            headers: record.headers.clone(),
+        };
+        self.orders.entry(order_id).or_default().park(Waiting { parked, stored: false, changed: false });
+    }
+
+    fn contradict(&mut self, incoming: Incoming) {
+        let Incoming { record, digest, .. } = incoming;
+        let detail = "the order is known, and its published fields are told differently here".to_owned();
+        self.dead_letters.push(DeadLetter { record, digest, reason: Reason::Contradiction, detail });
+    }
+
+    fn set_aside(&mut self, incoming: Incoming) {
+        let Incoming { record, digest, meaning } = incoming;
+        if let Meaning::Garbage { reason, detail } = meaning {
+            self.dead_letters.push(DeadLetter { record, digest, reason, detail });
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! How far a partition is applied, and the proof that the topic is still the one it was applied from (rules R8).
+
+use crate::intake::Digest;
+
+/// A record that was there: its offset and the digest of its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anchor {
+    /// Where.
+    pub offset: i64,
+    /// What.
+    pub digest: Digest,
+}
+
+/// How far one partition is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which partition.
+    pub partition: i32,
+    /// The last applied record. The next one to apply is at the offset after it.
+    pub last: Anchor,
+    /// A record that was seen in this very topic, at or before `last`, when the topic was last verified.
+    ///
+    /// A topic that is deleted, made anew and filled past our position within a moment shows us its own records:
+    /// then `last` is one of them and proves nothing. This one was there before.
+    pub proven: Anchor,
+}
+
+impl Checkpoint {
+    /// The offset of the first record that is not applied.
+    pub fn next_offset(&self) -> i64 {
+        self.last.offset + 1
+    }
+}
+
+/// The checkpoints of a store, and what they are about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// The cluster and the topic; none before the first record.
+    pub of: Option<Origin>,
+    /// One per partition that has applied records, by partition.
+    pub partitions: Vec<Checkpoint>,
+}
+
+/// Which log the offsets are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The cluster's id; empty when the broker does not tell.
+    pub cluster_id: String,
+    /// The topic's name.
+    pub topic: String,
+}
+
+impl Checkpoints {
+    /// The topic was just seen to be the same in this partition, so what was applied since came from it too.
+    pub fn prove(&mut self, partition: i32) {
+        for checkpoint in &mut self.partitions {
+            if checkpoint.partition == partition {
+                checkpoint.proven = checkpoint.last;
+            }
+        }
+    }
+
+    /// The topic was just seen to be the same in every partition.
+    pub fn prove_all(&mut self) {
+        for checkpoint in &mut self.partitions {
+            checkpoint.proven = checkpoint.last;
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The command line and the environment; `order-query serve --help` is the reference.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use chassis::config::{Kafka, LogFormat, Secret};
+use chassis::http::Limits;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use domain::Currency;
+
+/// Reads orders.events into a database of its own and answers questions about orders.
+#[derive(Debug, Parser)]
+#[command(name = "order-query", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Project the topic and serve the API
+    Serve(Box<Config>),
+    /// Apply the migrations that are missing, and end
+    Migrate(Migrate),
+    /// Ask a running service whether it is ready; the exit code tells
+    Healthcheck(Healthcheck),
+}
+
+/// Everything that the service can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Where the API listens
+    #[arg(long, env = "QUERY_LISTEN", default_value = "127.0.0.1:8001")]
+    pub listen: SocketAddr,
+
+    /// Where the read model lives
+    #[command(flatten)]
+    pub database: Database,
+
+    /// Whether missing migrations are applied at start
+    #[arg(long, env = "MIGRATE", value_enum, default_value = "auto")]
+    pub migrate: MigrateAtStart,
+
+    /// Currency of messages that name none, and of amounts in filters that name none
+    #[arg(long, env = "DEFAULT_CURRENCY", default_value = "USD")]
+    pub default_currency: Currency,
+
+    /// The topic.
+    #[command(flatten)]
+    pub kafka: Kafka,
+
+    /// Limits of the API.
+    #[command(flatten)]
+    pub http: Limits,
+
+    /// How log lines are written.
+    #[command(flatten)]
+    pub log: Log,
+
+    /// Time to finish at shutdown before what still runs is cut off, in milliseconds
+    #[arg(long, env = "DRAIN_GRACE_MS", default_value_t = 15_000)]
+    pub drain_grace_ms: u64,
+}
+
+impl Config {
+    /// Time to finish at shutdown.
+    pub fn drain_grace(&self) -> Duration {
+        Duration::from_millis(self.drain_grace_ms)
+    }
+}
+
+/// Where the read model lives.
+#[derive(Debug, Clone, Args)]
+pub struct Database {
+    /// The read model's file, as a URL
+    #[arg(help = "The read model's file, as sqlite://orders.db or sqlite:///var/lib/orders.db", long = "database-url", env = "QUERY_DATABASE_URL")]
+    pub url: Secret,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Args)]
+pub struct Log {
+    /// For people or for machines
+    #[arg(long = "log-format", env = "LOG_FORMAT", value_enum, default_value = "pretty")]
+    pub format: LogFormat,
+
+    /// Which lines, as in info,query=debug
+    #[arg(long = "log-filter", env = "LOG_FILTER", default_value = "info")]
+    pub filter: String,
+}
+
+/// Whether missing migrations are applied at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MigrateAtStart {
+    /// They are.
+    Auto,
+    /// Somebody else applies them.
+    Off,
+}
+
+/// What `migrate` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Migrate {
+    /// Where the read model lives.
+    #[command(flatten)]
+    pub database: Database,
+
+    /// How log lines are written.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// What `healthcheck` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Healthcheck {
+    /// Where the service listens
+    #[arg(long, env = "QUERY_LISTEN", default_value = "127.0.0.1:8001")]
+    pub listen: SocketAddr,
+
+    /// How log lines are written.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from(["order-query", "serve", "--database-url", "sqlite://x.db"]).unwrap();
+        let Command::Serve(config) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(config.listen.port(), 8001);
+        assert_eq!(config.kafka.topic, "orders.events");
+        assert_eq!(config.default_currency.code(), "USD");
+    }
+}

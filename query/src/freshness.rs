@@ -1,0 +1,95 @@
+//! Read-your-writes: a reader waits until the read model has the version it asks for.
+//!
+//! Level-triggered. An announcement only means "look now"; what counts is the row in the database. A reader also
+//! looks now and then without being told, so that a store which another process writes serves as well.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domain::{OrderId, Version};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::store;
+use crate::store::sqlite::Store;
+
+/// How long a waiting reader goes without looking.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Who waits for which order. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Freshness {
+    waiting: Arc<Mutex<HashMap<OrderId, watch::Sender<()>>>>,
+}
+
+impl Freshness {
+    /// Tells the readers that wait for these orders to look. Called after the commit.
+    pub fn announce(&self, orders: impl IntoIterator<Item = OrderId>) {
+        let waiting = self.waiting();
+        if waiting.is_empty() {
+            return;
+        }
+        for order_id in orders {
+            if let Some(sender) = waiting.get(&order_id) {
+                sender.send_replace(());
+            }
+        }
+    }
+
+    /// Waits until `store` has `order_id` at `version` or later, or until `wait` has passed; tells whether it has.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn wait_for(
+        &self,
+        store: &Store,
+        order_id: OrderId,
+        version: Version,
+        wait: Duration,
+    ) -> Result<bool, store::Error> {
+        let deadline = Instant::now() + wait;
+        // Registered before the first look: what commits after the look is announced to us.
+        let mut place = self.place(order_id);
+        loop {
+            if store.order_version(order_id).await?.is_some_and(|reached| reached >= version) {
+                return Ok(true);
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Ok(false);
+            }
+            let until = deadline.min(now + LOOK_INTERVAL);
+            // Told, or time to look: either way the row decides.
+            drop(timeout_at(until, place.announced.changed()).await);
+        }
+    }
+
+    fn place(&self, order_id: OrderId) -> Place {
+        let announced = self.waiting().entry(order_id).or_insert_with(|| watch::channel(()).0).subscribe();
+        Place { freshness: self.clone(), order_id, announced }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<OrderId, watch::Sender<()>>> {
+        // The map is whole even when somebody panicked beside it.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One reader's place in the map; the last one to leave an order removes it.
+struct Place {
+    freshness: Freshness,
+    order_id: OrderId,
+    announced: watch::Receiver<()>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut waiting = self.freshness.waiting();
+        // Our own receiver is still counted.
+        if waiting.get(&self.order_id).is_some_and(|sender| sender.receiver_count() <= 1) {
+            waiting.remove(&self.order_id);
+        }
+    }
+}

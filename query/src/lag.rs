@@ -1,0 +1,58 @@
+//! How far the projection is behind the end of the topic.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use chassis::config::Kafka;
+use chassis::kafka::topic::end_offsets;
+use chassis::telemetry::ErrorChain;
+use chrono::Utc;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{LAG_EVENTS, LAG_SECONDS};
+use crate::progress::Progress;
+
+/// How often the ends of the partitions are asked for.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
+const MICROS_PER_MILLI: i64 = 1_000;
+
+/// Samples until `shutdown`.
+///
+/// # Errors
+///
+/// None: what cannot be asked now is asked again.
+pub async fn sample(kafka: Kafka, progress: Progress, shutdown: CancellationToken) -> Result<(), Infallible> {
+    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let sampled = async {
+            ticks.tick().await;
+            end_offsets(&kafka.brokers, &kafka.topic, kafka.partitions).await
+        };
+        let ends = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            ends = sampled => ends,
+        };
+        match ends {
+            Ok(ends) => progress.ends(&ends),
+            // The projector says so loudly; here the last sample stands.
+            Err(error) => tracing::debug!(error = %ErrorChain(&error), "the ends of the partitions are not known now"),
+        }
+        show(&progress);
+    }
+}
+
+fn show(progress: &Progress) {
+    let mut behind = false;
+    for partition in progress.partitions() {
+        let lag = partition.lag();
+        behind |= lag > 0;
+        let shown = f64::from(i32::try_from(lag).unwrap_or(i32::MAX));
+        metrics::gauge!(LAG_EVENTS, "partition" => partition.partition.to_string()).set(shown);
+    }
+    let age = progress.newest_event_micros().map(|newest| Utc::now().timestamp_micros().saturating_sub(newest).max(0));
+    let age_ms = age.filter(|_age| behind).map_or(0, |age| age / MICROS_PER_MILLI);
+    let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+    metrics::gauge!(LAG_SECONDS).set(age.as_secs_f64());
+}

@@ -1,0 +1,51 @@
+//! The metrics of this service: every name and what it means, in one place.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Events behind the end of the topic, by partition.
+pub const LAG_EVENTS: &str = "orders_projection_lag_events";
+/// Age of the newest applied event while behind; zero when caught up.
+pub const LAG_SECONDS: &str = "orders_projection_lag_seconds";
+/// Events applied.
+pub const APPLIED: &str = "orders_projection_applied_total";
+/// Events that were applied, or waited, already.
+pub const DUPLICATES: &str = "orders_projection_duplicates_total";
+/// Events that wait.
+pub const PARKED: &str = "orders_projection_parked";
+/// Events that contradict another one.
+pub const FORKS: &str = "orders_projection_forks_total";
+/// Records set aside.
+pub const DEAD_LETTERS: &str = "orders_dead_letters_total";
+/// Records in a step.
+pub const BATCH_RECORDS: &str = "orders_projection_batch_records";
+/// How long a step takes.
+pub const STEP_SECONDS: &str = "orders_projection_step_seconds";
+/// Steps that failed and are tried again.
+pub const STEP_FAILURES: &str = "orders_projection_step_failures_total";
+/// How often the topic turned out not to be the one that was applied.
+pub const RESTARTS_FROM_ZERO: &str = "projection_restarts_from_zero_total";
+/// One while the topic can be read, zero while it cannot.
+pub const TOPIC_READABLE: &str = "orders_projection_topic_readable";
+
+/// Tells the recorder what the metrics mean, and shows the counters from the start: a counter that appears with its
+/// first event hides that event from a rate.
+pub fn describe() {
+    describe_gauge!(LAG_EVENTS, Unit::Count, "events behind the end of the topic");
+    describe_gauge!(LAG_SECONDS, Unit::Seconds, "age of the newest applied event while behind, else zero");
+    describe_gauge!(PARKED, Unit::Count, "events that wait for another event or for a newer program");
+    describe_gauge!(TOPIC_READABLE, Unit::Count, "one while the topic can be read");
+    describe_histogram!(BATCH_RECORDS, Unit::Count, "records in a step");
+    describe_histogram!(STEP_SECONDS, Unit::Seconds, "how long a step takes");
+    let counters = [
+        (APPLIED, "events applied"),
+        (DUPLICATES, "events that were known already"),
+        (FORKS, "events that contradict another event of the same version"),
+        (DEAD_LETTERS, "records that can never have come from the relay"),
+        (STEP_FAILURES, "steps that failed and are tried again"),
+        (RESTARTS_FROM_ZERO, "how often the topic turned out not to be the one that was applied"),
+    ];
+    for (name, meaning) in counters {
+        describe_counter!(name, Unit::Count, meaning);
+        metrics::counter!(name).increment(0);
+    }
+}

@@ -1,0 +1,129 @@
+//! How the projection is doing, for health, metrics and the API.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::Checkpoints;
+
+/// A projector that fails for this long makes the service not ready.
+const FAILING_MAX: Duration = Duration::from_secs(30);
+
+/// What the projector and the lag sampler tell, and everybody may read. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    verified: bool,
+    topic: Option<String>,
+    next: BTreeMap<i32, i64>,
+    ends: BTreeMap<i32, i64>,
+    newest_event_micros: Option<i64>,
+    failing: Option<(Instant, String)>,
+    damage: Option<String>,
+}
+
+/// How far one partition is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionProgress {
+    /// Which partition.
+    pub partition: i32,
+    /// The offset of the first record that is not applied.
+    pub next_offset: i64,
+    /// The offset after the last record, when last asked.
+    pub end_offset: i64,
+}
+
+impl PartitionProgress {
+    /// Events that are not applied.
+    pub fn lag(&self) -> i64 {
+        self.end_offset.saturating_sub(self.next_offset).max(0)
+    }
+}
+
+impl Progress {
+    /// The topic was verified and is being read.
+    pub fn reading(&self) {
+        let mut state = self.state();
+        state.verified = true;
+        state.topic = None;
+    }
+
+    /// The topic cannot be read. True when that is news.
+    pub fn not_readable(&self, why: String) -> bool {
+        let mut state = self.state();
+        let news = state.topic.as_ref() != Some(&why);
+        state.topic = Some(why);
+        news
+    }
+
+    /// Why the topic is not being read; none while it is.
+    pub fn topic_problem(&self) -> Option<String> {
+        self.state().topic.clone()
+    }
+
+    /// Whether the topic was verified at least once.
+    pub fn was_verified(&self) -> bool {
+        self.state().verified
+    }
+
+    /// A step succeeded; `newest_event_micros` is the time of the newest event it applied.
+    pub fn stepped(&self, checkpoints: &Checkpoints, newest_event_micros: Option<i64>) {
+        let mut state = self.state();
+        state.failing = None;
+        state.next = checkpoints.partitions.iter().map(|known| (known.partition, known.next_offset())).collect();
+        state.newest_event_micros = state.newest_event_micros.max(newest_event_micros);
+    }
+
+    /// A step failed.
+    pub fn failed(&self, why: String) {
+        let mut state = self.state();
+        let since = state.failing.as_ref().map_or_else(Instant::now, |(since, _why)| *since);
+        state.failing = Some((since, why));
+    }
+
+    /// Why steps fail, once they have failed for long.
+    pub fn persistent_failure(&self) -> Option<String> {
+        let state = self.state();
+        state.failing.as_ref().filter(|(since, _why)| since.elapsed() >= FAILING_MAX).map(|(_since, why)| why.clone())
+    }
+
+    /// The file is damaged.
+    pub fn damaged(&self, what: String) {
+        self.state().damage = Some(what);
+    }
+
+    /// What is damaged.
+    pub fn damage(&self) -> Option<String> {
+        self.state().damage.clone()
+    }
+
+    /// Where the partitions end, by partition.
+    pub fn ends(&self, ends: &[(i64, i64)]) {
+        let mut state = self.state();
+        state.ends = (0..).zip(ends.iter().map(|(_low, high)| *high)).collect();
+    }
+
+    /// How far each partition is applied, as far as its end is known.
+    pub fn partitions(&self) -> Vec<PartitionProgress> {
+        let state = self.state();
+        let progress = |(&partition, &end_offset): (&i32, &i64)| {
+            let next_offset = state.next.get(&partition).copied().unwrap_or(0);
+            PartitionProgress { partition, next_offset, end_offset }
+        };
+        state.ends.iter().map(progress).collect()
+    }
+
+    /// When the newest applied event happened, in microseconds.
+    pub fn newest_event_micros(&self) -> Option<i64> {
+        self.state().newest_event_micros
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every field is whole on its own.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

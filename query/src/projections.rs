@@ -1,0 +1,11 @@
+//! The read models, one file each.
+
+pub mod orders;
+
+pub mod order_history;
+
+pub mod customers;
+
+pub mod daily_sales;
+
+pub mod product_demand;

@@ -1,0 +1,384 @@
+//! From the topic into the read model, a batch at a time.
+//!
+//! Poll → decode → version gate → fold in memory → write the rows and the checkpoint in ONE transaction → announce.
+//!
+//! - **Invariant:** the checkpoint moves in the transaction of what it covers, so a crash at any point repeats or
+//!   resumes, and never skips (rules R8).
+//! - **Invariant:** every record ends applied, known already, waiting, or set aside with a reason; each of those is
+//!   a row or was one before (rules R9, R10).
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use chassis::telemetry::ErrorChain;
+use chrono::Utc;
+use domain::{Currency, OrderId};
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::Batch;
+use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
+use crate::freshness::Freshness;
+use crate::intake::{Incoming, Record};
+use crate::metrics;
+use crate::progress::Progress;
+use crate::projection::Facts;
+use crate::projections::customers::Customers;
+use crate::projections::daily_sales::DailySales;
+use crate::projections::product_demand::ProductDemand;
+use crate::reader::{NotReadable, TopicReader};
+use crate::store::sqlite::Writer;
+use crate::store::{self, Changes};
+
+/// Orders whose waiting events are tried again in one transaction at start.
+const RETRY_ORDERS_MAX: u32 = 500;
+/// How long to rest when the topic cannot be read or the database fails.
+const REST: Duration = Duration::from_millis(500);
+
+/// The one that writes the read model.
+#[derive(Debug)]
+pub struct Projector {
+    writer: Writer,
+    reader: TopicReader,
+    default_currency: Currency,
+    freshness: Freshness,
+    progress: Progress,
+    /// As committed, except that `proven` may be ahead of the store.
+    checkpoints: Checkpoints,
+    /// Events that wait for a newer program are tried again once, at start: this may be that program.
+    retried: bool,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It applied a batch.
+    Applied(Summary),
+    /// There was nothing to apply.
+    Idle,
+    /// The topic cannot be read now.
+    Waiting,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Events applied, those that had waited among them.
+    pub applied: usize,
+    /// Events that were known already.
+    pub duplicates: u64,
+    /// Events that began to wait.
+    pub parked: usize,
+    /// Records set aside.
+    pub dead_letters: usize,
+}
+
+impl Projector {
+    /// A projector that has not read anything yet.
+    pub fn new(
+        writer: Writer,
+        reader: TopicReader,
+        default_currency: Currency,
+        freshness: Freshness,
+        progress: Progress,
+    ) -> Self {
+        let checkpoints = Checkpoints::default();
+        Self { writer, reader, default_currency, freshness, progress, checkpoints, retried: false }
+    }
+
+    /// Steps until `shutdown`, finishes the step it is in, and closes the database.
+    ///
+    /// # Errors
+    ///
+    /// None: what fails is told, and tried again.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Infallible> {
+        loop {
+            let read = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                read = self.read() => read,
+            };
+            // Not within the select: a batch that was read is applied to its end.
+            let step = match read {
+                Ok(Read::Records(records)) => self.project(records).await,
+                Ok(Read::Nothing) => Ok(Step::Idle),
+                Ok(Read::NotReadable) => Ok(Step::Waiting),
+                Err(error) => Err(error),
+            };
+            match step {
+                Ok(Step::Applied(_) | Step::Idle) => continue,
+                Ok(Step::Waiting) => {}
+                Err(error) => self.failed(&error),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(REST) => {}
+            }
+        }
+        self.reader.close();
+        if let Err(error) = self.writer.close().await {
+            tracing::warn!(error = %ErrorChain(&error), "the database was not closed in good order");
+        }
+        Ok(())
+    }
+
+    /// One bounded unit of work: opens the topic, or reads and applies one batch, or looks after the topic.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails. Nothing is lost: the next step reads again from the last checkpoint.
+    pub async fn step(&mut self) -> Result<Step, store::Error> {
+        match self.read().await? {
+            Read::Records(records) => self.project(records).await,
+            Read::Nothing => Ok(Step::Idle),
+            Read::NotReadable => Ok(Step::Waiting),
+        }
+    }
+
+    /// Applies records in order: rows and checkpoint together, or nothing of either.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn apply(&mut self, records: Vec<Record>) -> Result<Summary, store::Error> {
+        let currency = self.default_currency;
+        let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
+        let checkpoints = advanced(&self.checkpoints, &incoming);
+        self.write(incoming, &[], checkpoints).await
+    }
+
+    /// Tries the events again that wait for a newer program: this may be it.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn retry_newer(&mut self) -> Result<Summary, store::Error> {
+        let mut total = Summary::default();
+        let mut after = None;
+        loop {
+            let orders = {
+                let mut transaction = self.writer.begin().await?;
+                self.checkpoints = transaction.checkpoints().await?;
+                show_parked(transaction.parked_count().await?);
+                transaction.orders_waiting_for_newer(after, RETRY_ORDERS_MAX).await?
+            };
+            let Some(last) = orders.last() else { return Ok(total) };
+            after = Some(*last);
+            let checkpoints = self.checkpoints.clone();
+            let summary = self.write(Vec::new(), &orders, checkpoints).await?;
+            total.applied += summary.applied;
+            total.duplicates += summary.duplicates;
+            total.dead_letters += summary.dead_letters;
+        }
+    }
+
+    /// Waits for records. Dropping this future loses nothing.
+    async fn read(&mut self) -> Result<Read, store::Error> {
+        if !self.retried {
+            self.retry_newer().await?;
+            self.retried = true;
+        }
+        let read = if self.reader.is_open() { self.poll_and_check().await } else { self.open().await? };
+        match read {
+            Ok(records) if records.is_empty() => Ok(Read::Nothing),
+            Ok(records) => Ok(Read::Records(records)),
+            Err(error) => {
+                self.lost(&error);
+                Ok(Read::NotReadable)
+            }
+        }
+    }
+
+    async fn poll_and_check(&mut self) -> Result<Vec<Record>, NotReadable> {
+        if self.reader.check_is_due()
+            && let Some(partition) = self.reader.check(&self.checkpoints).await?
+        {
+            self.checkpoints.prove(partition);
+        }
+        self.reader.poll().await
+    }
+
+    /// Surveys the topic and starts reading. What the store says counts, not what this process remembers.
+    async fn open(&mut self) -> Result<Result<Vec<Record>, NotReadable>, store::Error> {
+        let mut transaction = self.writer.begin().await?;
+        let checkpoints = transaction.checkpoints().await?;
+        drop(transaction);
+        let opening = match self.reader.survey(&checkpoints).await {
+            Ok(opening) => opening,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.checkpoints = checkpoints;
+        self.checkpoints.prove_all();
+        if let Some(reason) = &opening.replaced {
+            tracing::error!(
+                reason,
+                topic = opening.origin.topic,
+                "the topic is not the one that was read so far: it is read again from its beginning, over the rows \
+                 there are; what they know already changes nothing"
+            );
+            ::metrics::counter!(metrics::RESTARTS_FROM_ZERO).increment(1);
+            let mut transaction = self.writer.begin().await?;
+            transaction.forget_checkpoints().await?;
+            transaction.commit().await?;
+            self.checkpoints = Checkpoints::default();
+        }
+        for (partition, low) in &opening.beheaded {
+            tracing::error!(
+                partition,
+                first_offset = low,
+                "the beginning of the topic is gone: orders whose first events it held wait until they are published \
+                 again"
+            );
+        }
+        if let Err(error) = self.reader.open(&opening) {
+            return Ok(Err(error));
+        }
+        self.checkpoints.of = Some(opening.origin);
+        self.progress.reading();
+        self.progress.stepped(&self.checkpoints, None);
+        ::metrics::gauge!(metrics::TOPIC_READABLE).set(1.0);
+        tracing::info!("the topic is verified and being read");
+        Ok(Ok(Vec::new()))
+    }
+
+    async fn project(&mut self, records: Vec<Record>) -> Result<Step, store::Error> {
+        let applied = self.apply(records).await;
+        if applied.is_err() {
+            // What was read and not applied is read again, from the last checkpoint.
+            self.reader.close();
+        }
+        applied.map(Step::Applied)
+    }
+
+    async fn write(
+        &mut self,
+        incoming: Vec<Incoming>,
+        besides: &[OrderId],
+        checkpoints: Checkpoints,
+    ) -> Result<Summary, store::Error> {
+        let started = Instant::now();
+        let records = incoming.len();
+        let mut transaction = self.writer.begin().await?;
+        let known = transaction.known(&incoming, besides).await?;
+        let mut batch = Batch::new(known, self.default_currency);
+        for incoming in incoming {
+            batch.take(incoming);
+        }
+        for order_id in besides {
+            batch.heal(*order_id);
+        }
+        let customers = Facts::<Customers>::of(batch.changes());
+        let customers = customers.fold_into(transaction.customers(&customers.keys()).await?);
+        let daily_sales = Facts::<DailySales>::of(batch.changes());
+        let daily_sales = daily_sales.fold_into(transaction.daily_sales(&daily_sales.keys()).await?);
+        let product_demand = Facts::<ProductDemand>::of(batch.changes());
+        let product_demand = product_demand.fold_into(transaction.product_demand(&product_demand.keys()).await?);
+        let parked = batch.newly_parked().count();
+        transaction
+            .save(&Changes {
+                batch: &batch,
+                customers: &customers,
+                daily_sales: &daily_sales,
+                product_demand: &product_demand,
+                checkpoints: &checkpoints,
+                now_micros: Utc::now().timestamp_micros(),
+            })
+            .await?;
+        let waiting =
+            if parked > 0 || !batch.unparked.is_empty() { Some(transaction.parked_count().await?) } else { None };
+        transaction.commit().await?;
+        self.checkpoints = checkpoints;
+        if let Some(waiting) = waiting {
+            show_parked(waiting);
+        }
+        let summary = Summary {
+            applied: batch.applied.len(),
+            duplicates: batch.duplicates,
+            parked,
+            dead_letters: batch.dead_letters.len(),
+        };
+        self.tell(&batch, summary, records, started.elapsed());
+        Ok(summary)
+    }
+
+    /// After the commit: readers who wait, metrics, and what an operator must know.
+    fn tell(&self, batch: &Batch, summary: Summary, records: usize, took: Duration) {
+        let changed: BTreeSet<OrderId> = batch.applied.iter().map(|applied| applied.recorded.order_id).collect();
+        self.freshness.announce(changed);
+        let newest = batch.applied.iter().map(|applied| applied.recorded.occurred_at.timestamp_micros()).max();
+        self.progress.stepped(&self.checkpoints, newest);
+        count(metrics::APPLIED, summary.applied);
+        ::metrics::counter!(metrics::DUPLICATES).increment(summary.duplicates);
+        count(metrics::DEAD_LETTERS, summary.dead_letters);
+        count(metrics::FORKS, batch.forks.len());
+        ::metrics::histogram!(metrics::STEP_SECONDS).record(took);
+        ::metrics::histogram!(metrics::BATCH_RECORDS).record(u32::try_from(records).unwrap_or(u32::MAX));
+        for (order_id, version, _digest) in &batch.forks {
+            tracing::error!(%order_id, %version, "two events contradict each other: the order is stopped");
+        }
+        for letter in &batch.dead_letters {
+            let position = letter.record.position;
+            tracing::warn!(
+                partition = position.partition,
+                offset = position.offset,
+                reason = letter.reason.code(),
+                detail = letter.detail,
+                "a record was set aside"
+            );
+        }
+        for parked in batch.newly_parked() {
+            tracing::warn!(order_id = %parked.order_id, version = %parked.version, cause = parked.cause.as_str(),
+                "an event waits");
+        }
+    }
+
+    /// The topic cannot be read: what was read stays served, and the next step tries again.
+    fn lost(&mut self, error: &NotReadable) {
+        if !matches!(error, NotReadable::Kafka(chassis::kafka::Error::Transient { .. })) {
+            self.reader.close();
+        }
+        let why = ErrorChain(error).to_string();
+        ::metrics::gauge!(metrics::TOPIC_READABLE).set(0.0);
+        if self.progress.not_readable(why.clone()) {
+            tracing::warn!(error = why, "the topic cannot be read now");
+        }
+    }
+
+    fn failed(&mut self, error: &store::Error) {
+        let why = ErrorChain(error).to_string();
+        tracing::error!(error = why, "a step of the projection failed and is tried again");
+        ::metrics::counter!(metrics::STEP_FAILURES).increment(1);
+        self.progress.failed(why);
+    }
+}
+
+/// What reading brought.
+enum Read {
+    Records(Vec<Record>),
+    Nothing,
+    NotReadable,
+}
+
+/// The checkpoints once these records are applied.
+fn advanced(checkpoints: &Checkpoints, incoming: &[Incoming]) -> Checkpoints {
+    let mut advanced = checkpoints.clone();
+    // Records that come without a topic, as in a test, are of one that has no name.
+    advanced.of.get_or_insert_with(|| Origin { cluster_id: String::new(), topic: String::new() });
+    for Incoming { record, digest, .. } in incoming {
+        let last = Anchor { offset: record.position.offset, digest: *digest };
+        let partition = record.position.partition;
+        match advanced.partitions.binary_search_by_key(&partition, |checkpoint| checkpoint.partition) {
+            Ok(at) => advanced.partitions[at].last = last,
+            Err(at) => advanced.partitions.insert(at, Checkpoint { partition, last, proven: last }),
+        }
+    }
+    advanced
+}
+
+fn count(name: &'static str, events: usize) {
+    ::metrics::counter!(name).increment(u64::try_from(events).unwrap_or(u64::MAX));
+}
+
+fn show_parked(waiting: i64) {
+    ::metrics::gauge!(metrics::PARKED).set(f64::from(i32::try_from(waiting).unwrap_or(i32::MAX)));
+}

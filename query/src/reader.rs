@@ -1,0 +1,247 @@
+//! The topic as this service reads it: from positions of its own, and only while it is the topic they are about (R8).
+//!
+//! Kafka does not tell when a topic is deleted and made anew: an offset then means another record, and reading on would
+//! skip silently. So a record that was applied is looked up again now and then, and must still be the same.
+
+use std::time::Duration;
+
+use chassis::kafka::consumer::{Consumer, record_at};
+use chassis::kafka::topic::{Unfit, end_offsets, verify};
+use chassis::kafka::{self, Brokers, TopicSpec};
+use domain::schema;
+use futures_util::future::try_join_all;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
+use crate::intake::Record;
+
+/// The most records of one batch.
+pub const BATCH_RECORDS_MAX: usize = 2_000;
+/// How long a poll waits for a first record.
+const POLL_WAIT: Duration = Duration::from_millis(500);
+/// How often the topic is looked at.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Why the topic cannot be read now.
+#[derive(Debug, Error)]
+pub enum NotReadable {
+    /// It does not exist.
+    #[error("the topic {topic} does not exist")]
+    Missing {
+        /// Which.
+        topic: String,
+    },
+    /// It would lose or reorder events, or cannot be verified.
+    #[error("the topic cannot be relied on")]
+    Unfit(#[source] Unfit),
+    /// The brokers do not answer, or not well.
+    #[error("the brokers do not answer")]
+    Kafka(#[source] kafka::Error),
+    /// It is not the topic that was read so far.
+    #[error("the topic is not the one that was read so far: {reason}")]
+    Replaced {
+        /// What gave it away.
+        reason: String,
+    },
+}
+
+impl From<kafka::Error> for NotReadable {
+    fn from(error: kafka::Error) -> Self {
+        match error {
+            kafka::Error::TopicMissing { topic } => Self::Missing { topic },
+            kafka::Error::OffsetOutOfRange { .. } => Self::Replaced { reason: error.to_string() },
+            error => Self::Kafka(error),
+        }
+    }
+}
+
+impl From<Unfit> for NotReadable {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Missing { topic } => Self::Missing { topic },
+            unfit => Self::Unfit(unfit),
+        }
+    }
+}
+
+/// Where reading starts.
+#[derive(Debug)]
+pub struct Opening {
+    /// Which log it is.
+    pub origin: Origin,
+    /// Why the existing checkpoints are about another log, if they are: reading starts at the beginning.
+    pub replaced: Option<String>,
+    /// Partitions whose beginning is gone, with the first offset that is left.
+    pub beheaded: Vec<(i32, i64)>,
+    positions: Vec<(i32, i64)>,
+}
+
+/// The reading end of the topic.
+#[derive(Debug)]
+pub struct TopicReader {
+    brokers: Brokers,
+    spec: TopicSpec,
+    consumer: Option<Consumer>,
+    next_check: Instant,
+    /// The checkpoint that the next check looks up.
+    turn: usize,
+}
+
+impl TopicReader {
+    /// A reader of this topic that has not asked for it yet.
+    pub fn new(brokers: Brokers, spec: TopicSpec) -> Self {
+        Self { brokers, spec, consumer: None, next_check: Instant::now(), turn: 0 }
+    }
+
+    /// Whether it reads.
+    pub fn is_open(&self) -> bool {
+        self.consumer.is_some()
+    }
+
+    /// Stops reading; the next reading starts with [`TopicReader::survey`].
+    pub fn close(&mut self) {
+        self.consumer = None;
+    }
+
+    /// Verifies the topic and finds where reading starts: where the checkpoints say, or at the beginning when they are
+    /// about another log.
+    ///
+    /// # Errors
+    ///
+    /// When the topic is missing or unfit, or the brokers do not answer.
+    pub async fn survey(&self, checkpoints: &Checkpoints) -> Result<Opening, NotReadable> {
+        let verified = verify(&self.brokers, &self.spec).await?;
+        let topic = &self.spec.name;
+        let origin = Origin { cluster_id: verified.cluster_id.unwrap_or_default(), topic: topic.clone() };
+        let ends = end_offsets(&self.brokers, topic, self.spec.partitions).await?;
+        let replaced = self.replaced(checkpoints, &origin, &ends).await?;
+        let mut positions = Vec::with_capacity(ends.len());
+        let mut beheaded = Vec::new();
+        for (partition, (low, _high)) in (0..).zip(&ends) {
+            let known = checkpoints.partitions.iter().find(|checkpoint| checkpoint.partition == partition);
+            match known {
+                Some(checkpoint) if replaced.is_none() => positions.push((partition, checkpoint.next_offset())),
+                _ => {
+                    positions.push((partition, *low));
+                    if *low > 0 {
+                        beheaded.push((partition, *low));
+                    }
+                }
+            }
+        }
+        Ok(Opening { origin, replaced, beheaded, positions })
+    }
+
+    /// Starts reading.
+    ///
+    /// # Errors
+    ///
+    /// When the client cannot be built.
+    pub fn open(&mut self, opening: &Opening) -> Result<(), NotReadable> {
+        let consumer = Consumer::assign(&self.brokers, &self.spec.name, &opening.positions, "order-query")?;
+        self.consumer = Some(consumer);
+        self.next_check = Instant::now() + CHECK_INTERVAL;
+        Ok(())
+    }
+
+    /// The next records; none when there are none for a while. Dropping this future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the topic cannot be read. [`NotReadable::Kafka`] may go away by itself; after all others, survey again.
+    pub async fn poll(&mut self) -> Result<Vec<Record>, NotReadable> {
+        let Some(consumer) = &mut self.consumer else {
+            return Ok(Vec::new());
+        };
+        match consumer.poll_batch(BATCH_RECORDS_MAX, POLL_WAIT).await {
+            Ok(messages) => Ok(messages.into_iter().map(Record::from).collect()),
+            Err(error) => {
+                // Whatever happened may have been more than it seems.
+                self.next_check = Instant::now();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Whether it is time for [`TopicReader::check`].
+    pub fn check_is_due(&self) -> bool {
+        self.is_open() && Instant::now() >= self.next_check
+    }
+
+    /// Looks whether the topic is still the one that was read, and tells a partition for which that is proven.
+    ///
+    /// Every partition must reach to our position; and one of them in turn must still have the record that was there
+    /// at the last look.
+    ///
+    /// # Errors
+    ///
+    /// [`NotReadable::Replaced`] when it is another topic; otherwise when it cannot be told.
+    pub async fn check(&mut self, checkpoints: &Checkpoints) -> Result<Option<i32>, NotReadable> {
+        self.next_check = Instant::now() + CHECK_INTERVAL;
+        let Some(consumer) = &self.consumer else {
+            return Ok(None);
+        };
+        for partition in 0..self.spec.partitions {
+            let position = consumer.position(partition).unwrap_or(0);
+            let (_low, high) = consumer.watermarks(partition).await?;
+            if high < position {
+                return Err(ends_before(partition, high, position));
+            }
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let count = checkpoints.partitions.len();
+        let Some(checkpoint) = self.turn.checked_rem(count).and_then(|turn| checkpoints.partitions.get(turn)) else {
+            return Ok(None);
+        };
+        match self.contradiction(checkpoint.partition, checkpoint.proven).await? {
+            Some(reason) => Err(NotReadable::Replaced { reason }),
+            None => Ok(Some(checkpoint.partition)),
+        }
+    }
+
+    /// What shows that the checkpoints are about another log, if anything does.
+    async fn replaced(
+        &self,
+        checkpoints: &Checkpoints,
+        origin: &Origin,
+        ends: &[(i64, i64)],
+    ) -> Result<Option<String>, NotReadable> {
+        let Some(of) = &checkpoints.of else {
+            return Ok(None);
+        };
+        if of != origin {
+            let Origin { topic, cluster_id } = of;
+            return Ok(Some(format!("what was read is topic {topic} of cluster {cluster_id}")));
+        }
+        for (partition, (_low, high)) in (0..).zip(ends) {
+            let known = checkpoints.partitions.iter().find(|checkpoint| checkpoint.partition == partition);
+            if let Some(checkpoint) = known
+                && *high < checkpoint.next_offset()
+            {
+                return Ok(Some(ends_before(partition, *high, checkpoint.next_offset()).to_string()));
+            }
+        }
+        let anchors = checkpoints.partitions.iter().flat_map(|Checkpoint { partition, last, proven }| {
+            let older = Some(proven).filter(|proven| *proven != last);
+            [Some(last), older].into_iter().flatten().map(|anchor| self.contradiction(*partition, *anchor))
+        });
+        Ok(try_join_all(anchors).await?.into_iter().flatten().next())
+    }
+
+    async fn contradiction(&self, partition: i32, anchor: Anchor) -> Result<Option<String>, kafka::Error> {
+        let Anchor { offset, digest } = anchor;
+        let found = record_at(&self.brokers, &self.spec.name, partition, offset).await?;
+        Ok(match found {
+            None => Some(format!("partition {partition} has no record at offset {offset} any more")),
+            Some(message) if schema::digest(message.payload.as_deref().unwrap_or_default()) != digest => {
+                Some(format!("partition {partition} has another record at offset {offset}"))
+            }
+            Some(_same) => None,
+        })
+    }
+}
+
+fn ends_before(partition: i32, high: i64, position: i64) -> NotReadable {
+    NotReadable::Replaced { reason: format!("partition {partition} ends at {high}, before {position}") }
+}

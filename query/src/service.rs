@@ -1,0 +1,168 @@
+//! The wiring: what is opened, what runs, and what ends it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use chassis::http::health::Health;
+use chassis::http::{docs, errors, finish, serve};
+use chassis::metrics::Metrics;
+use chassis::tasks::{self, Tasks};
+use chassis::telemetry::ErrorChain;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Api;
+use crate::config::{Config, MigrateAtStart};
+use crate::freshness::Freshness;
+use crate::lag;
+use crate::metrics;
+use crate::progress::Progress;
+use crate::projector::Projector;
+use crate::reader::TopicReader;
+use crate::store;
+use crate::store::sqlite::{Store, open};
+
+/// Why the service does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The read model cannot be used.
+    #[error("the read model cannot be used")]
+    Store(#[from] store::Error),
+    /// The address is taken, or not ours.
+    #[error("{listen} cannot be listened on")]
+    Listen {
+        /// Where.
+        listen: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// The service, listening and ready to run.
+#[derive(Debug)]
+pub struct Service {
+    address: SocketAddr,
+    tasks: Tasks,
+    health: Health,
+    store: Store,
+    grace: Duration,
+}
+
+impl Service {
+    /// Opens the read model, listens, and starts the tasks. The brokers need not be there yet: until the topic was
+    /// verified once the service answers and says that it is not ready.
+    ///
+    /// # Errors
+    ///
+    /// When the read model cannot be used or the address cannot be listened on.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let recorder = Metrics::install();
+        metrics::describe();
+        let (store, mut writer) = open(config.database.url.expose()).await?;
+        if config.migrate == MigrateAtStart::Auto {
+            writer.migrate().await?;
+        }
+        store.ping().await?;
+        let listen = config.listen;
+        let refused = |source| StartError::Listen { listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+
+        let (freshness, progress) = (Freshness::default(), Progress::default());
+        let health = health(&store, &progress);
+        let api = Api::new(store.clone(), freshness.clone(), progress.clone(), config.default_currency);
+        let router = router(api, &health, &recorder);
+        let reader = TopicReader::new(config.kafka.brokers.clone(), config.kafka.topic_spec());
+        let projector = Projector::new(writer, reader, config.default_currency, freshness, progress.clone());
+
+        let mut tasks = Tasks::new();
+        let (grace, limits, shutdown) = (config.drain_grace(), config.http, tasks.shutdown());
+        tasks.spawn("http", async move { serve(listener, router, &limits, shutdown).await });
+        tasks.spawn("projector", projector.run(tasks.shutdown()));
+        tasks.spawn("lag", lag::sample(config.kafka, progress.clone(), tasks.shutdown()));
+        tasks.spawn("quick-check", quick_check(store.clone(), progress, tasks.shutdown()));
+        tracing::info!(%address, "order-query listens");
+        Ok(Self { address, tasks, health, store, grace })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Runs until `signal`, then drains: not ready, no new connections, requests and the projector's step finish,
+    /// and the database is closed.
+    ///
+    /// # Errors
+    ///
+    /// The first task that ended otherwise, or those that did not finish in time.
+    pub async fn run(self, signal: impl Future) -> Result<(), tasks::Error> {
+        let health = self.health;
+        let drain = async {
+            signal.await;
+            health.draining();
+        };
+        let ended = self.tasks.run(drain, self.grace).await;
+        self.store.close().await;
+        ended
+    }
+}
+
+/// Everything that the service answers.
+pub fn router(api: Api, health: &Health, recorder: &Metrics) -> Router {
+    let (routes, openapi) = api.router();
+    let routes = routes.merge(health.router()).merge(recorder.router());
+    finish(routes.merge(docs::router(openapi)).merge(errors::router()))
+}
+
+fn health(store: &Store, progress: &Progress) -> Health {
+    let health = Health::new();
+    let (pinged, damage) = (store.clone(), progress.clone());
+    health.register("database", move || {
+        let (store, damage) = (pinged.clone(), damage.damage());
+        async move {
+            match damage {
+                Some(damage) => Err(format!("damaged: {damage}")),
+                None => store.ping().await.map_err(|error| ErrorChain(&error).to_string()),
+            }
+        }
+    });
+    let verified = progress.clone();
+    health.register("topic", move || {
+        // Once verified, a topic that is away makes answers old, not wrong: they are served on.
+        let waiting = (!verified.was_verified())
+            .then(|| verified.topic_problem().unwrap_or_else(|| "not verified yet".to_owned()));
+        async move { waiting.map_or(Ok(()), Err) }
+    });
+    let projecting = progress.clone();
+    health.register("projector", move || {
+        let failure = projecting.persistent_failure();
+        async move { failure.map_or(Ok(()), Err) }
+    });
+    health
+}
+
+/// Reads the whole file once, beside serving (rules R17).
+async fn quick_check(store: Store, progress: Progress, shutdown: CancellationToken) -> Result<(), Infallible> {
+    let checked = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        checked = store.quick_check() => checked,
+    };
+    match checked {
+        Ok(None) => tracing::debug!("the read model's file is sound"),
+        Ok(Some(damage)) => {
+            tracing::error!(
+                damage,
+                "the read model's file is damaged: delete it, and it is built again from the topic"
+            );
+            progress.damaged(damage);
+        }
+        Err(error) => tracing::warn!(error = %ErrorChain(&error), "the read model's file could not be checked"),
+    }
+    shutdown.cancelled().await;
+    Ok(())
+}
