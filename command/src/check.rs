@@ -206,8 +206,7 @@ impl Fold {
             return report.disagree(Kind::Aggregate, self.order_id, format_args!("the row says {status}"));
         }
         // A row of another revision is folded anew before its next use.
-        if revision == Order::STATE_REVISION
-            && serde_json::from_str::<Order>(&state).ok().as_ref() != Some(&self.state)
+        if revision == Order::STATE_REVISION && serde_json::from_str::<Order>(&state).ok().as_ref() != Some(&self.state)
         {
             report.disagree(Kind::Aggregate, self.order_id, "the row's state is not the fold of the events");
         }
@@ -216,7 +215,8 @@ impl Fold {
 
 /// Every outbox row points at an event; every event has exactly one, as long as no outbox partition has been dropped.
 async fn check_outbox(connection: &mut PgConnection, report: &mut Report) -> Result<(), Error> {
-    let purged: bool = sqlx::query_scalar("select to_regclass('outbox_p0') is null").fetch_one(&mut *connection).await?;
+    let purged: bool =
+        sqlx::query_scalar("select to_regclass('outbox_p0') is null").fetch_one(&mut *connection).await?;
     let mut odd = sqlx::query_as::<_, (Uuid, i32, i64)>(
         "select order_id, version, count(o.seq) from outbox o full join events e using (order_id, version)
          group by order_id, version
@@ -247,7 +247,9 @@ async fn check_partition(
         }
         match held.remove(&(order_id, version)) {
             Some(digest) if digest == schema::digest(payload.as_bytes()) => {}
-            Some(_other) => report.disagree(Kind::NotInLog, order_id, format_args!("version {version} has other bytes")),
+            Some(_other) => {
+                report.disagree(Kind::NotInLog, order_id, format_args!("version {version} has other bytes"))
+            }
             None if unpublished.contains(&(order_id, version)) => {}
             None => report.disagree(Kind::MissingInTopic, order_id, format_args!("version {version}")),
         }
@@ -275,7 +277,8 @@ async fn read_partition(
         for message in messages {
             report.records += 1;
             let payload = message.payload.unwrap_or_default();
-            let position = identity(&payload).and_then(|(order, version)| Some((order.0, i32::try_from(version.0).ok()?)));
+            let position =
+                identity(&payload).and_then(|(order, version)| Some((order.0, i32::try_from(version.0).ok()?)));
             let Some((order_id, version)) = position else {
                 report.foreign += 1;
                 continue;
@@ -289,7 +292,9 @@ async fn read_partition(
                     }
                 }
                 Some(first) if first == digest => report.duplicates += 1,
-                Some(_other) => report.disagree(Kind::NotInLog, order_id, format_args!("version {version} twice, differently")),
+                Some(_other) => {
+                    report.disagree(Kind::NotInLog, order_id, format_args!("version {version} twice, differently"))
+                }
             }
         }
     }

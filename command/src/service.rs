@@ -225,10 +225,15 @@ async fn prepare_database(config: &Serve, connect: &PgConnectOptions) -> Result<
     let owner = postgres::connect_options(&config.database.database_url, "order-command-start", None)?;
     let mut connection = owner.connect().await?;
     postgres::assert_durable(&mut connection).await?;
-    let migrated: bool = sqlx::query_scalar("select to_regclass('relay_progress') is not null")
-        .fetch_one(&mut connection)
-        .await?;
-    if !migrated {
+    let known: bool =
+        sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&mut connection).await?;
+    let applied: Option<i64> = if known {
+        sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(&mut connection).await?
+    } else {
+        None
+    };
+    // A newer schema is fine: migrations only ever add what an older release does not look at.
+    if applied < MIGRATOR.iter().map(|migration| migration.version).max() {
         return Err(Error::NotMigrated);
     }
     connection.close().await?;

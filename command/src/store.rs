@@ -94,8 +94,10 @@ pub(crate) async fn existing(
     orders: &[OrderId],
 ) -> Result<HashSet<OrderId>, sqlx::Error> {
     let ids: Vec<Uuid> = orders.iter().map(|order| order.0).collect();
-    let found: Vec<Uuid> =
-        sqlx::query_scalar("select order_id from orders where order_id = any($1)").bind(&ids).fetch_all(connection).await?;
+    let found: Vec<Uuid> = sqlx::query_scalar("select order_id from orders where order_id = any($1)")
+        .bind(&ids)
+        .fetch_all(connection)
+        .await?;
     Ok(found.into_iter().map(OrderId).collect())
 }
 
@@ -128,11 +130,10 @@ pub async fn history(
     order_id: OrderId,
     default_currency: Currency,
 ) -> Result<Vec<Recorded<OrderEvent>>, Error> {
-    let payloads: Vec<String> =
-        sqlx::query_scalar("select payload from events where order_id = $1 order by version")
-            .bind(order_id.0)
-            .fetch_all(connection)
-            .await?;
+    let payloads: Vec<String> = sqlx::query_scalar("select payload from events where order_id = $1 order by version")
+        .bind(order_id.0)
+        .fetch_all(connection)
+        .await?;
     payloads
         .iter()
         .map(|payload| {

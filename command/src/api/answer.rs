@@ -127,8 +127,7 @@ fn rejected(rejection: &Rejection) -> Problem {
         | Rejection::AlreadyCancelled
         | Rejection::NotCancellable => (StatusCode::CONFLICT, "The order's state does not allow this"),
     };
-    let problem =
-        Problem::new(status, rejection.code(), title, rejection.to_string()).outcome(Executed::NotExecuted);
+    let problem = Problem::new(status, rejection.code(), title, rejection.to_string()).outcome(Executed::NotExecuted);
     match rejection.pointer() {
         Some(pointer) => problem.error(pointer, rejection.code(), rejection.to_string()),
         None => problem,

@@ -198,10 +198,8 @@ async fn ship(
     OptionalRawJson { value, bytes }: OptionalRawJson<ShipIn>,
 ) -> Result<Response, Problem> {
     let ShipIn { carrier, tracking_number } = value.unwrap_or_default();
-    let command = OrderCommand::Ship {
-        carrier: carrier.map(|text| text.0),
-        tracking_number: tracking_number.map(|text| text.0),
-    };
+    let command =
+        OrderCommand::Ship { carrier: carrier.map(|text| text.0), tracking_number: tracking_number.map(|text| text.0) };
     let request = context.into_request(order_id, command, &bytes);
     Ok(respond(api.executor.execute(request).await))
 }

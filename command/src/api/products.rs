@@ -126,15 +126,22 @@ struct PageQuery {
 
 /// List the products by SKU.
 #[utoipa::path(
-    get, path = "/products", tag = "products", params(PageQuery),
+    get, path = "/products", tag = "products",
     responses((status = 200, description = "A page; `Link: rel=\"next\"` when there is more", body = [ProductBody]))
 )]
-async fn list(State(api): State<Api>, _admitted: AdmittedRead, Query(page): Query<PageQuery>) -> Result<Response, Problem> {
+async fn list(
+    State(api): State<Api>,
+    _admitted: AdmittedRead,
+    Query(page): Query<PageQuery>,
+) -> Result<Response, Problem> {
     let limit = page.limit.unwrap_or(PAGE_PRODUCTS);
     if !(1..=PAGE_PRODUCTS_MAX).contains(&limit) {
         let detail = format!("`limit` is from 1 to {PAGE_PRODUCTS_MAX}");
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query", detail.clone())
-            .error("limit", "invalid-query", detail));
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query", detail.clone()).error(
+            "limit",
+            "invalid-query",
+            detail,
+        ));
     }
     let mut products = api.catalog.list(page.after, limit + 1).await.map_err(|error| unavailable(&error))?;
     let more = products.len() > limit as usize;
@@ -192,8 +199,8 @@ async fn put(
 ) -> Result<Response, Problem> {
     const NAME_CHARS_MAX: usize = 200;
     let currency = product.currency.unwrap_or_else(|| api.catalog.default_currency());
-    let unit_price = Money::parse(&product.unit_price.0, currency)
-        .map_err(|error| invalid("/unit_price", error.to_string()))?;
+    let unit_price =
+        Money::parse(&product.unit_price.0, currency).map_err(|error| invalid("/unit_price", error.to_string()))?;
     if product.name.as_ref().is_some_and(|name| name.chars().count() > NAME_CHARS_MAX) {
         return Err(invalid("/name", format!("a name has at most {NAME_CHARS_MAX} characters")));
     }

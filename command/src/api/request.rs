@@ -62,9 +62,11 @@ impl FromRequestParts<Api> for Context {
 }
 
 fn refused(code: &'static str, title: &'static str, header: &str, detail: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, code, title, detail.clone())
-        .outcome(Outcome::NotExecuted)
-        .error(header.to_owned(), code, detail)
+    Problem::new(StatusCode::BAD_REQUEST, code, title, detail.clone()).outcome(Outcome::NotExecuted).error(
+        header.to_owned(),
+        code,
+        detail,
+    )
 }
 
 /// The one value of a header, in printable ASCII; none when the header is absent.

@@ -116,7 +116,11 @@ impl Lane {
                     matches!(&error, store::Error::Database(error) if is_transient(error))
                 }
                 Err(_elapsed) => {
-                    tracing::warn!(attempt, commands = batch.len(), "a transaction took too long; its connection is given up");
+                    tracing::warn!(
+                        attempt,
+                        commands = batch.len(),
+                        "a transaction took too long; its connection is given up"
+                    );
                     true
                 }
             };

@@ -65,11 +65,7 @@ impl Lease {
             .await?;
         }
         transaction.commit().await?;
-        Ok(epoch.map(|epoch| Self {
-            epoch,
-            trusted_until: asked + LEASE - MARGIN,
-            heartbeat_due: asked + HEARTBEAT,
-        }))
+        Ok(epoch.map(|epoch| Self { epoch, trusted_until: asked + LEASE - MARGIN, heartbeat_due: asked + HEARTBEAT }))
     }
 
     /// True until the lease may have run out; nothing is published after that.
@@ -100,7 +96,10 @@ impl Lease {
 
     /// Gives the lease back, so that the next owner need not wait for its end.
     pub(crate) async fn release(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        sqlx::query("update relay_lease set expires_at = now() where epoch = $1").bind(self.epoch).execute(connection).await?;
+        sqlx::query("update relay_lease set expires_at = now() where epoch = $1")
+            .bind(self.epoch)
+            .execute(connection)
+            .await?;
         Ok(())
     }
 }

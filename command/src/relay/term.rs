@@ -116,7 +116,8 @@ impl Term {
         let delivered = self.send_unchecked(events).await?;
         let mut shrunk = false;
         for Delivered { partition, offset } in &delivered {
-            let Some(next) = usize::try_from(*partition).ok().and_then(|p| self.progress.next_offsets.get_mut(p)) else {
+            let Some(next) = usize::try_from(*partition).ok().and_then(|p| self.progress.next_offsets.get_mut(p))
+            else {
                 continue;
             };
             shrunk |= *next != OFFSET_UNKNOWN && *offset < *next;

@@ -18,8 +18,6 @@ pub(crate) struct PartitionScan {
     consumer: Option<Consumer>,
     next: i64,
     end: i64,
-    /// The first offset that was there; above zero when the topic's head is gone.
-    pub(crate) start: i64,
 }
 
 impl PartitionScan {
@@ -32,7 +30,7 @@ impl PartitionScan {
         } else {
             None
         };
-        Ok(Self { consumer, next: start, end, start })
+        Ok(Self { consumer, next: start, end })
     }
 
     /// The next records; none at the end.

@@ -1,0 +1,10 @@
+//! The command service against a real PostgreSQL, and its relay against a real Kafka, driven step by step.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod world;
+
+mod executor;
+mod http;
+mod idempotency;
+mod log;
+mod relay;
