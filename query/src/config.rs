@@ -75,7 +75,11 @@ impl Config {
 #[derive(Debug, Clone, Args)]
 pub struct Database {
     /// The read model's file, as a URL
-    #[arg(help = "The read model's file, as sqlite://orders.db or sqlite:///var/lib/orders.db", long = "database-url", env = "QUERY_DATABASE_URL")]
+    #[arg(
+        help = "The read model's file, as sqlite://orders.db or sqlite:///var/lib/orders.db",
+        long = "database-url",
+        env = "QUERY_DATABASE_URL"
+    )]
     pub url: Secret,
 }
 

@@ -1,1 +1,24 @@
-//! The query service.
+//! The query service on a real SQLite file: the projector driven by hand, the API through its router.
+//!
+//! One file per promise. The topic itself is played in `world`; the system tests put a real one in its place.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod world;
+
+mod gate;
+
+mod published_fields;
+
+mod transaction;
+
+mod totals;
+
+mod lists;
+
+mod orders;
+
+mod replay;
+
+mod service;
+
+mod speed;

@@ -1,0 +1,71 @@
+//! The whole service in process, with no broker to be found: it serves, says that it is not ready, and drains.
+
+use std::time::Duration;
+
+use chassis::http::health::probe;
+use chassis::testkit::eventually;
+use clap::Parser as _;
+use query::config::{Cli, Command};
+use query::service::Service;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+
+use crate::world::{World, order, whole_life};
+
+async fn ask(address: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_serves_what_it_has_while_no_broker_is_there() {
+    let mut world = World::new().await;
+    world.happen(&whole_life(1)).await;
+    let url = format!("sqlite://{}", world.folder.path().join("orders.db").display());
+    let arguments = ["order-query", "serve", "--database-url", &url, "--listen", "127.0.0.1:0", "--kafka-brokers"];
+    let cli = Cli::try_parse_from(arguments.into_iter().chain(["127.0.0.1:1"])).unwrap();
+    let Command::Serve(config) = cli.command else { panic!("{cli:?}") };
+
+    let service = Service::start(*config).await.unwrap();
+    let address = service.address();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(service.run(stopped));
+    let answer = ask(address, &format!("/orders/{}", order(1))).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(ask(address, "/health/live").await.starts_with("HTTP/1.1 200"));
+    let ready = eventually(Duration::from_secs(30), "a refusal that names the topic", || async move {
+        let answer = ask(address, "/health/ready").await;
+        if answer.contains("\"database\":\"ok\"") && answer.contains("\"topic\"") { Ok(answer) } else { Err(answer) }
+    })
+    .await;
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    probe(address).await.unwrap_err();
+    assert!(ask(address, "/metrics").await.contains("projection_restarts_from_zero_total 0"));
+
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn it_describes_itself() {
+    let world = World::new().await;
+    let document = world.get("/openapi.json").await.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    for path in ["/orders", "/orders/{id}", "/orders/{id}/history", "/customers", "/sales/daily", "/products"] {
+        assert!(document["paths"][path]["get"].is_object(), "{path}");
+    }
+    assert!(world.get("/docs").await.status.is_redirection());
+    assert_eq!(world.get("/projection").await.json()["topic"], "not looked at yet");
+}
+
+#[tokio::test]
+async fn the_file_is_checked_and_memory_refused() {
+    let world = World::new().await;
+    assert_eq!(world.store.quick_check().await.unwrap(), None);
+    assert!(query::store::sqlite::open("sqlite::memory:").await.is_err());
+    assert!(query::store::sqlite::open("postgres://x").await.is_err());
+}

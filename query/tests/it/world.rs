@@ -1,0 +1,253 @@
+//! A query service in a temporary folder, and a topic that exists in the test alone.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use chassis::http::health::Health;
+use chassis::kafka::{Brokers, TopicSpec};
+use chassis::metrics::Metrics;
+use chrono::{DateTime, Utc};
+use domain::order::Line;
+use domain::order::event::{
+    OrderCancelled, OrderCreated, OrderDelivered, OrderItemsChanged, OrderPaid, OrderRefunded, OrderShipped,
+};
+use domain::{Currency, EventId, Money, OrderEvent, OrderId, Recorded, Version, schema};
+use http_body_util::BodyExt as _;
+use query::api::Api;
+use query::freshness::Freshness;
+use query::intake::{Headers, Position, Record};
+use query::progress::Progress;
+use query::projector::{Projector, Summary};
+use query::reader::TopicReader;
+use query::service::router;
+use query::store::sqlite::{Store, open};
+use serde_json::Value;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+pub(crate) const PARTITIONS: u128 = 3;
+
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) projector: Projector,
+    pub(crate) store: Store,
+    pub(crate) router: Router,
+    /// A connection of the test's own.
+    pub(crate) raw: SqlitePool,
+    next_offset: i64,
+}
+
+/// What the API answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_problem(&self, status: u16, code: &str) {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
+        assert_eq!(self.json()["code"], code, "{self:?}");
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("orders.db");
+        let (store, mut writer) = open(&format!("sqlite://{}", path.display())).await.unwrap();
+        writer.migrate().await.unwrap();
+        let (freshness, progress) = (Freshness::default(), Progress::default());
+        let spec = TopicSpec { name: "orders.events".into(), partitions: 3, replication: 1 };
+        // Nobody listens there, and nobody is asked: records are handed to the projector.
+        let reader = TopicReader::new(Brokers("127.0.0.1:1".into()), spec);
+        let projector = Projector::new(writer, reader, usd(), freshness.clone(), progress.clone());
+        let api = Api::new(store.clone(), freshness, progress, usd());
+        let router = router(api, &Health::new(), &Metrics::install());
+        let raw = SqlitePool::connect_lazy_with(SqliteConnectOptions::new().filename(&path));
+        Self { folder, projector, store, router, raw, next_offset: 0 }
+    }
+
+    pub(crate) async fn apply(&mut self, records: Vec<Record>) -> Summary {
+        self.projector.apply(records).await.unwrap()
+    }
+
+    /// Publishes events of the log, in order, and applies them.
+    pub(crate) async fn happen(&mut self, events: &[Recorded<OrderEvent>]) -> Summary {
+        let records = events.iter().map(|event| self.record(event)).collect();
+        self.apply(records).await
+    }
+
+    pub(crate) fn record(&mut self, event: &Recorded<OrderEvent>) -> Record {
+        self.message(event.order_id, schema::encode(event).unwrap())
+    }
+
+    pub(crate) fn message(&mut self, order: OrderId, text: String) -> Record {
+        self.next_offset += 1;
+        let partition = i32::try_from(order.0.as_u128() % PARTITIONS).unwrap();
+        Record {
+            position: Position { partition, offset: self.next_offset },
+            key: Some(order.to_string().into_bytes()),
+            payload: Some(text.into_bytes()),
+            headers: Headers(vec![("ce_actor".into(), "alice".into()), ("ce_correlationid".into(), "c-1".into())]),
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.get_with(path, &[]).await
+    }
+
+    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        get(&self.router, path, headers).await
+    }
+
+    pub(crate) async fn count(&self, statement: &'static str) -> i64 {
+        sqlx::query_scalar(statement).fetch_one(&self.raw).await.unwrap()
+    }
+
+    /// Every projected row, tables and rows in a fixed order: what "the same read model" means.
+    pub(crate) async fn dump(&self) -> Vec<String> {
+        let statements = [
+            "select json_array(hex(order_id), customer_id, status, currency, total_minor, version, created_at, \
+             document) from orders order by order_id",
+            "select json_array(hex(order_id), version, hex(event_id), event_type, occurred_at, hex(digest), message, \
+             actor, correlation_id, causation_id) from order_history order by order_id, version",
+            "select json_array(customer_id, currency, orders, cancellations, spend_minor, last_order_at, \
+             hex(last_order_id)) from customers order by customer_id, currency",
+            "select json_array(day, currency, orders, cancellations, revenue_minor) from daily_sales \
+             order by day, currency",
+            "select json_array(sku, currency, units, revenue_minor) from product_demand order by sku, currency",
+        ];
+        let mut dump = Vec::new();
+        for statement in statements {
+            let rows: Vec<String> = sqlx::query_scalar(statement).fetch_all(&self.raw).await.unwrap();
+            dump.extend(rows);
+        }
+        dump
+    }
+}
+
+pub(crate) async fn get(router: &Router, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Request::get(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+}
+
+pub(crate) fn usd() -> Currency {
+    "USD".parse().unwrap()
+}
+
+pub(crate) fn order(n: u128) -> OrderId {
+    OrderId(Uuid::from_u128(n))
+}
+
+pub(crate) fn money(text: &str, currency: &str) -> Money {
+    Money::parse(text, currency.parse().unwrap()).unwrap()
+}
+
+pub(crate) fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// Noon of a day in November 2026, so that a day is one number in a test.
+pub(crate) fn day(day: u32) -> DateTime<Utc> {
+    at(&format!("2026-11-{day:02}T12:00:00Z"))
+}
+
+/// A history in the making: gives versions, ids and times.
+pub(crate) struct History {
+    order: OrderId,
+    at: DateTime<Utc>,
+    pub(crate) events: Vec<Recorded<OrderEvent>>,
+}
+
+impl History {
+    pub(crate) fn new(order: OrderId, at: DateTime<Utc>) -> Self {
+        Self { order, at, events: Vec::new() }
+    }
+
+    pub(crate) fn on(mut self, at: DateTime<Utc>) -> Self {
+        self.at = at;
+        self
+    }
+
+    pub(crate) fn then(mut self, event: OrderEvent) -> Self {
+        let version = Version(u32::try_from(self.events.len()).unwrap() + 1);
+        let event_id = EventId::derived(self.order, version);
+        self.events.push(Recorded { event_id, order_id: self.order, version, occurred_at: self.at, event });
+        self
+    }
+
+    /// `lines`: SKU, quantity and price.
+    pub(crate) fn created(self, customer: &str, currency: &str, lines: &[(&str, u32, &str)]) -> Self {
+        let created_at = self.at;
+        let (lines, total) = priced(currency, lines);
+        let customer_id = customer.parse().unwrap();
+        self.then(OrderEvent::OrderCreated(OrderCreated { customer_id, lines, total, created_at }))
+    }
+
+    pub(crate) fn changed(self, currency: &str, lines: &[(&str, u32, &str)]) -> Self {
+        let (lines, total) = priced(currency, lines);
+        self.then(OrderEvent::OrderItemsChanged(OrderItemsChanged { lines, total }))
+    }
+
+    pub(crate) fn paid(self, amount: &str, currency: &str) -> Self {
+        let payment_reference = Some("pay-1".to_owned());
+        self.then(OrderEvent::OrderPaid(OrderPaid { amount: money(amount, currency), payment_reference }))
+    }
+
+    pub(crate) fn shipped(self) -> Self {
+        let (carrier, tracking_number) = (Some("post".to_owned()), Some("P-1".to_owned()));
+        self.then(OrderEvent::OrderShipped(OrderShipped { carrier, tracking_number }))
+    }
+
+    pub(crate) fn delivered(self) -> Self {
+        self.then(OrderEvent::OrderDelivered(OrderDelivered {}))
+    }
+
+    pub(crate) fn cancelled(self, reason: &str) -> Self {
+        self.then(OrderEvent::OrderCancelled(OrderCancelled { reason: reason.to_owned() }))
+    }
+
+    pub(crate) fn refunded(self, amount: &str, currency: &str) -> Self {
+        self.then(OrderEvent::OrderRefunded(OrderRefunded { amount: money(amount, currency) }))
+    }
+}
+
+fn priced(currency: &str, lines: &[(&str, u32, &str)]) -> (Vec<Line>, Money) {
+    let mut total = Money::zero(currency.parse().unwrap());
+    let lines = lines
+        .iter()
+        .map(|(sku, quantity, price)| {
+            let price = money(price, currency);
+            total = total.checked_add(price.checked_mul(*quantity).unwrap()).unwrap();
+            Line { sku: sku.parse().unwrap(), quantity: *quantity, unit_price: Some(price) }
+        })
+        .collect();
+    (lines, total)
+}
+
+/// The order of the blueprint: 42.50 USD, created, paid, shipped, delivered.
+pub(crate) fn whole_life(n: u128) -> Vec<Recorded<OrderEvent>> {
+    History::new(order(n), day(1))
+        .created("customer-1", "USD", &[("prod-1", 2, "15.00"), ("prod-2", 1, "12.50")])
+        .paid("42.50", "USD")
+        .shipped()
+        .delivered()
+        .events
+}
