@@ -1,0 +1,77 @@
+//! The topic as anybody else sees it: all that it holds, messages of foreign writers, its end and its return.
+
+use std::time::Duration;
+
+use chassis::kafka::consumer::{Consumer, Message};
+use chassis::kafka::{Brokers, TopicSpec, topic};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use serde::Deserialize;
+use uuid::Uuid;
+
+const WAIT: Duration = Duration::from_secs(15);
+
+/// A topic of one test.
+#[derive(Debug, Clone)]
+pub(crate) struct Topic {
+    pub(crate) brokers: Brokers,
+    pub(crate) spec: TopicSpec,
+}
+
+/// What tells one event from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+pub(crate) struct Position {
+    pub(crate) order_id: Uuid,
+    pub(crate) version: u32,
+}
+
+impl Topic {
+    /// Everything that it holds now; the messages of one partition in order.
+    pub(crate) async fn everything(&self) -> Vec<Message> {
+        let ends = topic::end_offsets(&self.brokers, &self.spec.name, self.spec.partitions).await.unwrap();
+        let filled: Vec<(i32, i64, i64)> =
+            (0..).zip(ends).filter(|(_, (low, high))| low < high).map(|(n, (low, high))| (n, low, high)).collect();
+        let starts: Vec<(i32, i64)> = filled.iter().map(|(partition, low, _)| (*partition, *low)).collect();
+        if starts.is_empty() {
+            return Vec::new();
+        }
+        let mut consumer = Consumer::assign(&self.brokers, &self.spec.name, &starts, "promises").unwrap();
+        let mut messages = Vec::new();
+        while filled.iter().any(|(partition, _, high)| consumer.position(*partition) < Some(*high)) {
+            messages.extend(consumer.poll_batch(10_000, WAIT).await.unwrap());
+        }
+        messages
+    }
+
+    /// Whose events its messages are, in their order, repeats among them.
+    pub(crate) async fn positions(&self) -> Vec<Position> {
+        let all = self.everything().await;
+        all.iter().map(|message| serde_json::from_slice(message.payload.as_deref().unwrap()).unwrap()).collect()
+    }
+
+    /// Publishes as somebody does who knows nothing but the contract: no key, no headers.
+    pub(crate) async fn publish(&self, message: &str) {
+        let producer: FutureProducer =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers.0).set("acks", "all").create().unwrap();
+        // Always one partition: a writer without keys still wants its repeats behind what they repeat.
+        let record = FutureRecord::<(), str>::to(&self.spec.name).partition(0).payload(message);
+        producer.send(record, WAIT).await.map_err(|(error, _)| error).unwrap();
+    }
+
+    /// Makes it, as an operator or a service at start does.
+    pub(crate) async fn make(&self) {
+        topic::ensure(&self.brokers, &self.spec).await.unwrap();
+    }
+
+    /// Deletes it with all that it holds.
+    pub(crate) async fn delete(&self) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers.0).create().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(WAIT)).request_timeout(Some(WAIT));
+        for outcome in admin.delete_topics(&[&self.spec.name], &options).await.unwrap() {
+            outcome.unwrap();
+        }
+    }
+}
