@@ -4,6 +4,10 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{Brokers, Error};
 
@@ -30,6 +34,35 @@ pub(super) fn config(brokers: &Brokers, client_id: &str) -> ClientConfig {
         .set("log.connection.close", "false");
     config
 }
+
+/// Where a client's own words go. What concerns an operator reaches the caller as an [`Error`]; the rest is background.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Words;
+
+impl ClientContext for Words {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(facility, "librdkafka: {message}");
+            }
+            // The library calls everything that it will try again a warning or an error.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(facility, "librdkafka: {message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // The end of a partition is no error: it is how a consumer learns that it has caught up.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
+        tracing::warn!(%error, "librdkafka: {reason}");
+    }
+}
+
+impl ConsumerContext for Words {}
 
 /// Runs a blocking call of the library on a blocking thread and waits for it with a deadline.
 ///

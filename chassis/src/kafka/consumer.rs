@@ -15,7 +15,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::time::{Instant, timeout_at};
 
-use super::client::{ASK_TIMEOUT, OffThread, blocking, config};
+use super::client::{ASK_TIMEOUT, OffThread, Words, blocking, config};
 use super::{Brokers, Error};
 
 const POLLING: &str = "polling";
@@ -41,7 +41,7 @@ pub struct Message {
 
 /// A reader of some partitions of one topic.
 pub struct Consumer {
-    inner: Arc<OffThread<StreamConsumer>>,
+    inner: Arc<OffThread<StreamConsumer<Words>>>,
     topic: String,
     /// The next offset of each partition.
     next: BTreeMap<i32, i64>,
@@ -72,7 +72,7 @@ impl Consumer {
     /// [`Consumer::poll_batch`].
     pub fn assign(brokers: &Brokers, topic: &str, positions: &[(i32, i64)], client_id: &str) -> Result<Self, Error> {
         let refused = |source| Error::Client { client: "consumer", source };
-        let inner: StreamConsumer = settings(brokers, client_id).create().map_err(refused)?;
+        let inner: StreamConsumer<Words> = settings(brokers, client_id).create_with_context(Words).map_err(refused)?;
         let inner = OffThread::new(inner);
         let mut assignment = TopicPartitionList::with_capacity(positions.len());
         for &(partition, next) in positions {
@@ -225,14 +225,20 @@ fn owned(message: &BorrowedMessage<'_>) -> Message {
 ///
 /// When the topic is missing or the cluster does not answer.
 pub async fn record_at(brokers: &Brokers, topic: &str, partition: i32, offset: i64) -> Result<Option<Message>, Error> {
-    let consumer: BaseConsumer =
-        settings(brokers, "anchor").create().map_err(|source| Error::Client { client: "consumer", source })?;
+    let consumer: BaseConsumer<Words> = settings(brokers, "anchor")
+        .create_with_context(Words)
+        .map_err(|source| Error::Client { client: "consumer", source })?;
     let consumer = OffThread::new(consumer);
     let topic = topic.to_owned();
     blocking(ANCHOR, 3 * ASK_TIMEOUT, move || read_one(&consumer, &topic, partition, offset)).await
 }
 
-fn read_one(consumer: &BaseConsumer, topic: &str, partition: i32, offset: i64) -> Result<Option<Message>, Error> {
+fn read_one(
+    consumer: &BaseConsumer<Words>,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Result<Option<Message>, Error> {
     let failed = |source| Error::classify(ANCHOR, topic, source);
     let (low, high) = consumer.fetch_watermarks(topic, partition, ASK_TIMEOUT).map_err(failed)?;
     if !(low..high).contains(&offset) {

@@ -9,7 +9,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::client::{OffThread, config};
+use super::client::{OffThread, Words, config};
 use super::{Brokers, Error};
 
 /// Records the library queues; a full queue makes [`Producer::send_batch`] wait.
@@ -45,7 +45,7 @@ pub struct Delivered {
 
 /// An idempotent producer for one task.
 pub struct Producer {
-    inner: OffThread<FutureProducer>,
+    inner: OffThread<FutureProducer<Words>>,
     failed: AtomicBool,
 }
 
@@ -78,7 +78,7 @@ impl Producer {
             .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX.to_string())
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX.to_string())
             .set("message.max.bytes", super::topic::MESSAGE_BYTES_MAX.to_string());
-        let inner = config.create().map_err(|source| Error::Client { client: "producer", source })?;
+        let inner = config.create_with_context(Words).map_err(|source| Error::Client { client: "producer", source })?;
         Ok(Self { inner: OffThread::new(inner), failed: AtomicBool::new(false) })
     }
 
@@ -139,7 +139,7 @@ impl Drop for PurgeUnlessDone<'_> {
 }
 
 struct Batch<'a> {
-    producer: &'a FutureProducer,
+    producer: &'a FutureProducer<Words>,
     topic: &'a str,
     deadline: Instant,
     acks_timeout: Duration,

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::client::{ASK_TIMEOUT, OffThread, blocking, config};
+use super::client::{ASK_TIMEOUT, OffThread, Words, blocking, config};
 use super::{Brokers, Error, TopicSpec};
 
 /// The largest record batch the topic takes; an event has at most a quarter of it (rules R14).
@@ -235,23 +234,23 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(ASK_TIMEOUT)).operation_timeout(Some(ASK_TIMEOUT))
 }
 
-fn admin(brokers: &Brokers) -> Result<OffThread<AdminClient<DefaultClientContext>>, Error> {
+fn admin(brokers: &Brokers) -> Result<OffThread<AdminClient<Words>>, Error> {
     config(brokers, "admin")
-        .create()
+        .create_with_context(Words)
         .map(OffThread::new)
         .map_err(|source| Error::Client { client: "admin client", source })
 }
 
 /// A consumer that only asks; a consumer never creates the topics it asks for.
-fn asker(brokers: &Brokers) -> Result<Arc<OffThread<BaseConsumer>>, Error> {
+fn asker(brokers: &Brokers) -> Result<Arc<OffThread<BaseConsumer<Words>>>, Error> {
     config(brokers, "asker")
         .set("allow.auto.create.topics", "false")
-        .create()
+        .create_with_context(Words)
         .map(|consumer| Arc::new(OffThread::new(consumer)))
         .map_err(|source| Error::Client { client: "asking client", source })
 }
 
-fn partition_count(asker: &BaseConsumer, topic: &str) -> Result<i32, Error> {
+fn partition_count(asker: &BaseConsumer<Words>, topic: &str) -> Result<i32, Error> {
     const DOING: &str = "reading the topic's metadata";
     let classify = |source| Error::classify(DOING, topic, source);
     let metadata = asker.fetch_metadata(Some(topic), ASK_TIMEOUT).map_err(classify)?;
