@@ -122,7 +122,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// See [`Error`].
+    /// Each variant of [`enum@Error`] that a start can meet.
     pub async fn start(config: &Serve, role: Role) -> Result<Self, Error> {
         let unknown_sku_price = config.unknown_sku_price()?;
         let seed_products = config.seed_products()?;
