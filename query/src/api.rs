@@ -24,6 +24,7 @@ use axum::http::StatusCode;
 use chassis::http::admission::Admission;
 use chassis::http::problem::Problem;
 use domain::{Currency, OrderId};
+use serde_json::{Value, json};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,7 +32,7 @@ use utoipa_axum::routes;
 use crate::freshness::Freshness;
 use crate::progress::Progress;
 use crate::store;
-use crate::store::sqlite::Store;
+use crate::store::sqlite::{Store, Waiting};
 
 /// Requests that read at once; the connections that serve them are far fewer, and quick.
 const READS_MAX: usize = 512;
@@ -102,9 +103,20 @@ fn failed(error: store::Error) -> Problem {
     Problem::internal(&error)
 }
 
-fn unknown_order(order_id: OrderId) -> Problem {
+/// 404; an order of which later events wait for the first one says so.
+async fn unknown_order(api: &Api, order_id: OrderId) -> Problem {
     let detail = format!("no event of the order {order_id} is applied");
-    Problem::new(StatusCode::NOT_FOUND, "unknown-order", "Unknown order", detail)
+    let problem = Problem::new(StatusCode::NOT_FOUND, "unknown-order", "Unknown order", detail);
+    match api.store.waiting(order_id).await {
+        Ok(None) => problem,
+        Ok(Some(waiting)) => problem.with("stale", stale(&waiting)),
+        Err(error) => failed(error),
+    }
+}
+
+/// What an order says of events that wait.
+fn stale(waiting: &Waiting) -> Value {
+    json!({ "cause": waiting.cause, "waiting_since_version": waiting.version.0 })
 }
 
 fn invalid_query(parameter: &str, detail: impl Into<String>) -> Problem {

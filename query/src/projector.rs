@@ -7,6 +7,8 @@
 //! - **Invariant:** every record ends applied, known already, waiting, or set aside with a reason; each of those is
 //!   a row or was one before (rules R9, R10).
 
+mod report;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -159,7 +161,7 @@ impl Projector {
             let orders = {
                 let mut transaction = self.writer.begin().await?;
                 self.checkpoints = transaction.checkpoints().await?;
-                show_parked(transaction.parked_count().await?);
+                report::waiting(transaction.parked_count().await?);
                 transaction.orders_waiting_for_newer(after, RETRY_ORDERS_MAX).await?
             };
             let Some(last) = orders.last() else { return Ok(total) };
@@ -190,10 +192,12 @@ impl Projector {
     }
 
     async fn poll_and_check(&mut self) -> Result<Vec<Record>, NotReadable> {
-        if self.reader.check_is_due()
-            && let Some(partition) = self.reader.check(&self.checkpoints).await?
-        {
-            self.checkpoints.prove(partition);
+        if self.reader.check_is_due() {
+            if let Some(partition) = self.reader.check(&self.checkpoints).await? {
+                self.checkpoints.prove(partition);
+            }
+            self.progress.reading();
+            ::metrics::gauge!(metrics::TOPIC_READABLE).set(1.0);
         }
         self.reader.poll().await
     }
@@ -289,7 +293,7 @@ impl Projector {
         transaction.commit().await?;
         self.checkpoints = checkpoints;
         if let Some(waiting) = waiting {
-            show_parked(waiting);
+            report::waiting(waiting);
         }
         let summary = Summary {
             applied: batch.applied.len(),
@@ -301,35 +305,13 @@ impl Projector {
         Ok(summary)
     }
 
-    /// After the commit: readers who wait, metrics, and what an operator must know.
+    /// After the commit: readers who wait, and everybody who watches.
     fn tell(&self, batch: &Batch, summary: Summary, records: usize, took: Duration) {
         let changed: BTreeSet<OrderId> = batch.applied.iter().map(|applied| applied.recorded.order_id).collect();
         self.freshness.announce(changed);
         let newest = batch.applied.iter().map(|applied| applied.recorded.occurred_at.timestamp_micros()).max();
         self.progress.stepped(&self.checkpoints, newest);
-        count(metrics::APPLIED, summary.applied);
-        ::metrics::counter!(metrics::DUPLICATES).increment(summary.duplicates);
-        count(metrics::DEAD_LETTERS, summary.dead_letters);
-        count(metrics::FORKS, batch.forks.len());
-        ::metrics::histogram!(metrics::STEP_SECONDS).record(took);
-        ::metrics::histogram!(metrics::BATCH_RECORDS).record(u32::try_from(records).unwrap_or(u32::MAX));
-        for (order_id, version, _digest) in &batch.forks {
-            tracing::error!(%order_id, %version, "two events contradict each other: the order is stopped");
-        }
-        for letter in &batch.dead_letters {
-            let position = letter.record.position;
-            tracing::warn!(
-                partition = position.partition,
-                offset = position.offset,
-                reason = letter.reason.code(),
-                detail = letter.detail,
-                "a record was set aside"
-            );
-        }
-        for parked in batch.newly_parked() {
-            tracing::warn!(order_id = %parked.order_id, version = %parked.version, cause = parked.cause.as_str(),
-                "an event waits");
-        }
+        report::batch(batch, summary, records, took);
     }
 
     /// The topic cannot be read: what was read stays served, and the next step tries again.
@@ -373,12 +355,4 @@ fn advanced(checkpoints: &Checkpoints, incoming: &[Incoming]) -> Checkpoints {
         }
     }
     advanced
-}
-
-fn count(name: &'static str, events: usize) {
-    ::metrics::counter!(name).increment(u64::try_from(events).unwrap_or(u64::MAX));
-}
-
-fn show_parked(waiting: i64) {
-    ::metrics::gauge!(metrics::PARKED).set(f64::from(i32::try_from(waiting).unwrap_or(i32::MAX)));
 }

@@ -186,7 +186,7 @@ impl TopicReader {
             let position = consumer.position(partition).unwrap_or(0);
             let (_low, high) = consumer.watermarks(partition).await?;
             if high < position {
-                return Err(ends_before(partition, high, position));
+                return Err(NotReadable::Replaced { reason: ends_before(partition, high, position) });
             }
         }
         self.turn = self.turn.wrapping_add(1);
@@ -219,7 +219,7 @@ impl TopicReader {
             if let Some(checkpoint) = known
                 && *high < checkpoint.next_offset()
             {
-                return Ok(Some(ends_before(partition, *high, checkpoint.next_offset()).to_string()));
+                return Ok(Some(ends_before(partition, *high, checkpoint.next_offset())));
             }
         }
         let anchors = checkpoints.partitions.iter().flat_map(|Checkpoint { partition, last, proven }| {
@@ -242,6 +242,6 @@ impl TopicReader {
     }
 }
 
-fn ends_before(partition: i32, high: i64, position: i64) -> NotReadable {
-    NotReadable::Replaced { reason: format!("partition {partition} ends at {high}, before {position}") }
+fn ends_before(partition: i32, high: i64, position: i64) -> String {
+    format!("partition {partition} ends at {high}, before {position}")
 }

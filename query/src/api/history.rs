@@ -88,7 +88,7 @@ pub(super) async fn history(
     let _permit = api.reads.try_enter()?;
     let events = api.store.history(order_id).await.map_err(failed)?;
     if events.is_empty() {
-        return Err(unknown_order(order_id));
+        return Err(unknown_order(&api, order_id).await);
     }
     let documents: Result<_, _> = events.into_iter().map(EventDocument::try_from).collect();
     documents.map(Json).map_err(|error| failed(store::Error::Json(error)))

@@ -13,11 +13,10 @@ use chrono::{DateTime, Utc};
 use domain::order::Status;
 use domain::{Currency, CustomerId, Money, OrderId, Sku, Version};
 use serde::Deserialize;
-use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Api, cursor, failed, invalid_query, page, unknown_order};
+use super::{Api, cursor, failed, invalid_query, page, stale, unknown_order};
 use crate::store::sqlite::{Detail, ListFilter};
 
 /// How long a reader waits for a version unless it says otherwise.
@@ -192,7 +191,9 @@ pub(super) async fn detail(
     let order_id = OrderId(id);
     query.until_fresh(&api, order_id, &headers).await?;
     let _permit = api.reads.try_enter()?;
-    let detail = api.store.order(order_id).await.map_err(failed)?.ok_or_else(|| unknown_order(order_id))?;
+    let Some(detail) = api.store.order(order_id).await.map_err(failed)? else {
+        return Err(unknown_order(&api, order_id).await);
+    };
     let etag = etag(&detail);
     if headers.get(IF_NONE_MATCH).is_some_and(|known| matches(known, &etag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
@@ -259,6 +260,5 @@ fn document(detail: Detail) -> String {
     let (Some(waiting), Some(open)) = (waiting, document.strip_suffix('}')) else {
         return document;
     };
-    let stale = json!({ "cause": waiting.cause, "waiting_since_version": waiting.version.0 });
-    format!("{open},\"stale\":{stale}}}")
+    format!("{open},\"stale\":{}}}", stale(&waiting))
 }

@@ -1,6 +1,6 @@
 //! Applied once, in order, and nothing skipped (rules R9, R10).
 
-use domain::{OrderEvent, Recorded, schema};
+use domain::{OrderEvent, Recorded, Version, schema};
 use query::intake::Record;
 use query::projector::Summary;
 
@@ -69,6 +69,11 @@ async fn a_hole_may_open_and_close_in_one_batch_or_before_the_first_event() {
     assert_eq!(world.happen(&upside_down).await.applied, 4);
     for event in whole_life(2).iter().rev() {
         world.happen(std::slice::from_ref(event)).await;
+        if event.version != Version::FIRST {
+            let unknown = world.get(&format!("/orders/{}", order(2))).await;
+            unknown.assert_problem(404, "unknown-order");
+            assert_eq!(unknown.json()["stale"]["waiting_since_version"], event.version.0);
+        }
     }
     assert_eq!(world.count("select count(*) from parked").await, 0);
     assert_eq!(world.count("select count(*) from orders where status = 'DELIVERED'").await, 2);

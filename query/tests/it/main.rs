@@ -19,6 +19,8 @@ mod orders;
 
 mod replay;
 
+mod topic;
+
 mod service;
 
 mod speed;

@@ -62,15 +62,29 @@ impl Answer {
 }
 
 impl World {
+    /// A service that asks nobody: records are handed to its projector.
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::reading(Brokers("127.0.0.1:1".into()), "orders.events").await
+    }
+
+    /// A service that reads this topic when its projector steps.
+    pub(crate) async fn reading(brokers: Brokers, topic: &str) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), brokers, topic).await
+    }
+
+    /// The same file under a new process that reads this topic.
+    pub(crate) async fn restarted(self, brokers: Brokers, topic: &str) -> Self {
+        let Self { folder, projector, .. } = self;
+        drop(projector);
+        Self::open(folder, brokers, topic).await
+    }
+
+    async fn open(folder: TempDir, brokers: Brokers, topic: &str) -> Self {
         let path = folder.path().join("orders.db");
         let (store, mut writer) = open(&format!("sqlite://{}", path.display())).await.unwrap();
         writer.migrate().await.unwrap();
         let (freshness, progress) = (Freshness::default(), Progress::default());
-        let spec = TopicSpec { name: "orders.events".into(), partitions: 3, replication: 1 };
-        // Nobody listens there, and nobody is asked: records are handed to the projector.
-        let reader = TopicReader::new(Brokers("127.0.0.1:1".into()), spec);
+        let reader = TopicReader::new(brokers, TopicSpec { name: topic.into(), partitions: 3, replication: 1 });
         let projector = Projector::new(writer, reader, usd(), freshness.clone(), progress.clone());
         let api = Api::new(store.clone(), freshness, progress, usd());
         let router = router(api, &Health::new(), &Metrics::install());

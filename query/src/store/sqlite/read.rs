@@ -151,6 +151,21 @@ impl Store {
         Ok(Some(Detail { version: version(&row, 0)?, document: row.try_get(1)?, waiting }))
     }
 
+    /// Why and from which version on an order's events wait, if any do.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn waiting(&self, id: OrderId) -> Result<Option<Waiting>, Error> {
+        let row = sqlx::query(
+            "select cause, version from parked where order_id = ?1 order by (cause = 'fork') desc, version limit 1",
+        )
+        .bind(id.0.as_bytes().as_slice())
+        .fetch_optional(&self.readers)
+        .await?;
+        row.as_ref().map(|row| Ok(Waiting { cause: row.try_get(0)?, version: version(row, 1)? })).transpose()
+    }
+
     /// How many of an order's events are applied; none when it is not known.
     ///
     /// # Errors
