@@ -32,11 +32,23 @@ pub(crate) struct Term {
     housekeeping_due: Instant,
 }
 
+/// The topic may be missing because the broker was not there when the service started, or because somebody deleted it.
+async fn verify_or_make(setup: &Setup) -> Result<topic::Verified, Error> {
+    match topic::verify(&setup.brokers, &setup.topic).await {
+        Err(topic::Unfit::Missing { topic: name }) => {
+            tracing::warn!(topic = name, "the topic does not exist; it is made");
+            topic::ensure(&setup.brokers, &setup.topic).await?;
+            Ok(topic::verify(&setup.brokers, &setup.topic).await?)
+        }
+        verified => Ok(verified?),
+    }
+}
+
 impl Term {
     /// Takes office: checks the topic, connects, loads the progress, and restores what the topic has lost meanwhile.
     pub(crate) async fn begin(setup: &Setup, connection: &mut PgConnection, lease: Lease) -> Result<Self, Error> {
         let term = async {
-            let verified = topic::verify(&setup.brokers, &setup.topic).await?;
+            let verified = verify_or_make(setup).await?;
             let producer = Producer::connect(&setup.brokers, "order-command-relay")?;
             let partitions = usize::try_from(setup.topic.partitions).unwrap_or_default();
             let mut progress = Progress::load(connection, partitions).await?;
@@ -113,6 +125,16 @@ impl Term {
 
     /// Sends events in order and notes where they went. A topic whose offsets went back has lost records.
     pub(crate) async fn send(&mut self, connection: &mut PgConnection, events: &[LoggedEvent]) -> Result<(), Error> {
+        while self.send_and_compare(events).await? {
+            self.restore(connection, "an acknowledged offset is lower than one before it").await?;
+            // The topic that is gone may have acknowledged some of these, and what is not recorded as published is not
+            // restored: send them once more.
+        }
+        Ok(())
+    }
+
+    /// True when an acknowledged offset is lower than one before it: the topic is another one.
+    async fn send_and_compare(&mut self, events: &[LoggedEvent]) -> Result<bool, Error> {
         let delivered = self.send_unchecked(events).await?;
         let mut shrunk = false;
         for Delivered { partition, offset } in &delivered {
@@ -123,10 +145,7 @@ impl Term {
             shrunk |= *next != OFFSET_UNKNOWN && *offset < *next;
             *next = offset + 1;
         }
-        if shrunk {
-            self.restore(connection, "an acknowledged offset is lower than one before it").await?;
-        }
-        Ok(())
+        Ok(shrunk)
     }
 
     /// Sends events in order while the lease can be trusted, and awaits every acknowledgement.
