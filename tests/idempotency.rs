@@ -78,9 +78,9 @@ async fn a_busy_key_does_not_stall_its_neighbours() {
     let stuck = tokio::spawn(Answer::to(alice.asks_for(TWO_AND_ONE).header("idempotency-key", "busy")));
 
     let began = Instant::now();
-    let neighbours = join_all((0..100).map(|n| {
-        Answer::to(alice.asks_for(TWO_AND_ONE).header("idempotency-key", format!("neighbour-{n}")))
-    }))
+    let neighbours = join_all(
+        (0..100).map(|n| Answer::to(alice.asks_for(TWO_AND_ONE).header("idempotency-key", format!("neighbour-{n}")))),
+    )
     .await;
     for neighbour in neighbours {
         neighbour.unwrap().is(201);

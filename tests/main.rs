@@ -22,3 +22,33 @@ mod published_message;
 
 /// One key, one order, one answer.
 mod idempotency;
+
+/// `order-command` may die at any moment.
+mod crash_command;
+
+/// `order-query` may die at any moment.
+mod crash_query;
+
+/// Relays die, freeze and compete; nothing is lost and only one publishes.
+mod relay_failover;
+
+/// Who commits late is published all the same, and nobody waits for anybody.
+mod late_commit;
+
+/// Clients hang up in the middle of a request.
+mod disconnects;
+
+/// A commit that fails is never acknowledged.
+mod aborted_commit;
+
+/// Somebody deletes the topic.
+mod topic_recreated;
+
+/// SIGTERM ends a service without a lost request.
+mod drain;
+
+/// What a service refuses at start, and what it can start without.
+mod startup;
+
+/// `make run`, twice.
+mod make_run;

@@ -14,13 +14,14 @@ pub(crate) mod topic;
 
 use std::time::Duration;
 
-use chassis::kafka::TopicSpec;
+use chassis::kafka::{Brokers, TopicSpec};
 use chassis::testkit::{self, TestDatabase, eventually};
 use sqlx::PgPool;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use client::Order;
+use fold::Figures;
 use process::{Service, Spec};
 use topic::Topic;
 
@@ -63,10 +64,15 @@ impl World {
 
     /// The servers of a world whose services the test starts itself.
     pub(crate) async fn prepare() -> Self {
+        Self::prepare_on(testkit::brokers()).await
+    }
+
+    /// The same with another broker than that of the test run.
+    pub(crate) async fn prepare_on(brokers: Brokers) -> Self {
         let database = TestDatabase::create(&command::MIGRATOR).await;
         let directory = tempfile::tempdir().unwrap();
         let spec = TopicSpec { name: testkit::topic("orders"), partitions: PARTITIONS, replication: 1 };
-        let topic = Topic { brokers: testkit::brokers(), spec };
+        let topic = Topic { brokers, spec };
         let http = reqwest::Client::builder().no_proxy().pool_idle_timeout(Duration::from_secs(2)).build().unwrap();
         let ground = Ground { database, topic: topic.clone(), directory };
         let command = Service::new(ground.command("order-command", &["serve"]), http.clone());
@@ -106,6 +112,11 @@ impl World {
         self.ended = true;
     }
 
+    /// Ends a world in which no service was started.
+    pub(crate) fn end_unused(mut self) {
+        self.ended = true;
+    }
+
     /// Asserts that everything derived from the log agrees with it, and that nothing is left to do or set aside.
     pub(crate) async fn is_clean(&self) {
         self.reads_equal_the_log().await;
@@ -117,6 +128,13 @@ impl World {
         let (dead_letters, parked) = (self.reads().dead_letters().await, self.reads().parked().await);
         assert_eq!(dead_letters.len(), self.dead_letters, "dead letters: {dead_letters:?}");
         assert!(parked.is_empty(), "parked: {parked:?}");
+    }
+
+    /// Asserts that readers are told the sums that the topic comes to, folded by other code.
+    pub(crate) async fn figures_are_right(&self) {
+        self.reads_equal_the_log().await;
+        let told = self.reads().figures().await;
+        assert_eq!(told, Figures::of(&self.topic.everything().await));
     }
 
     /// Waits until the read model has every order of the log in its last version.
@@ -187,12 +205,7 @@ impl Ground {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            for service in [&self.command, &self.query] {
-                eprintln!("{}", service.tail());
-            }
-        } else {
-            assert!(self.ended, "the test must end its world");
-        }
+        // The services print their logs themselves when a test fails.
+        assert!(self.ended || std::thread::panicking(), "the test must end its world");
     }
 }

@@ -14,6 +14,8 @@ use nix::unistd::Pid;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long a service may take to drain.
 pub(crate) const DRAINED_WITHIN: Duration = Duration::from_secs(25);
+/// How long its metrics may take.
+const METRICS_WITHIN: Duration = Duration::from_secs(5);
 /// How many lines of a log a failure prints.
 const TAIL_LINES: usize = 60;
 
@@ -131,6 +133,18 @@ impl Service {
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
     }
 
+    /// The value of one of its metrics, over all labels; none while nobody has counted.
+    pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
+        let answer = self.http.get(format!("{}/metrics", self.url())).timeout(METRICS_WITHIN).send().await.ok()?;
+        let text = answer.text().await.ok()?;
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            // Another metric's name may begin like this one.
+            rest.starts_with(['{', ' ']).then(|| rest.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        });
+        values.reduce(|sum, value| sum + value)
+    }
+
     pub(crate) fn runs(&self) -> bool {
         self.child.is_some()
     }
@@ -141,7 +155,7 @@ impl Service {
     }
 
     /// The end of its log, for a failure.
-    pub(crate) fn tail(&self) -> String {
+    fn tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
@@ -151,6 +165,9 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.tail());
+        }
         if let Some(mut child) = self.child.take() {
             // A stopped process dies of SIGKILL as well; one that is gone already is no reason to fail.
             let _gone = child.kill();

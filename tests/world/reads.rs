@@ -42,8 +42,10 @@ impl World {
 
     /// Every order of the log with its version.
     pub(crate) async fn logged(&self) -> HashMap<Uuid, u32> {
-        let rows: Vec<(Uuid, i32)> =
-            sqlx::query_as("select order_id, max(version) from events group by order_id").fetch_all(&self.log()).await.unwrap();
+        let rows: Vec<(Uuid, i32)> = sqlx::query_as("select order_id, max(version) from events group by order_id")
+            .fetch_all(&self.log())
+            .await
+            .unwrap();
         rows.into_iter().map(|(order, version)| (order, u32::try_from(version).unwrap())).collect()
     }
 }

@@ -22,6 +22,18 @@ pub(crate) fn kafka_libs() -> Option<PathBuf> {
     std::env::var("ORDER_KAFKA_LIBS").ok().map(PathBuf::from)
 }
 
+/// The first of two such ports side by side: a broker's and its controller's.
+pub(crate) fn free_port_pair() -> u16 {
+    let mut first = free_port();
+    loop {
+        let second = free_port();
+        if second == first + 1 {
+            return first;
+        }
+        first = second;
+    }
+}
+
 /// A port that nobody has, and that no outgoing connection is given: it lies below the kernel's range for those.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 30_000;

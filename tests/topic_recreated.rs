@@ -1,0 +1,52 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chassis::testkit::eventually;
+
+use crate::world::load::Load;
+use crate::world::reads::Reads;
+use crate::world::{SOON, World};
+
+/// Counts the orders that readers see, over and over. Returns how often it counted.
+async fn never_sees_less(reads: Reads, stop: Arc<AtomicBool>) -> usize {
+    let (mut most, mut counts) = (0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let now = reads.orders().await.len();
+        assert!(now >= most, "readers saw {most} orders, then {now}");
+        most = now;
+        counts += 1;
+    }
+    counts
+}
+
+#[tokio::test]
+async fn a_topic_deleted_and_made_anew_is_noticed_and_filled_while_orders_keep_coming() {
+    let world = World::start().await;
+    let load = Load::begin(&world, 2);
+    load.goes_on(100).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let watch = tokio::spawn(never_sees_less(world.reads(), Arc::clone(&stop)));
+
+    let published = world.topic.everything().await.len();
+    assert!(published > 0, "there must be something to lose");
+    world.topic.delete().await;
+    // Whoever is first makes it anew: the relay, or the operator who deleted it.
+    eventually(SOON, "the relay notices", || async {
+        world.topic.make().await;
+        let losses = world.command.metric("orders_relay_topic_losses_total").await;
+        if losses >= Some(1.0) { Ok(()) } else { Err(format!("{losses:?} losses")) }
+    })
+    .await;
+    load.goes_on(100).await;
+    let acknowledged = load.end().await;
+
+    world.has_exactly(&acknowledged).await;
+    world.is_clean().await;
+    world.figures_are_right().await;
+    stop.store(true, Ordering::Relaxed);
+    let counts = watch.await.unwrap();
+    assert!(counts > 10, "it was watched only {counts} times");
+    // The projector has noticed, rather than being lucky.
+    assert!(world.query.metric("projection_restarts_from_zero_total").await >= Some(1.0));
+    world.end().await;
+}
