@@ -12,7 +12,8 @@ use crate::world::{SOON, World};
 
 const CLIENTS: u64 = 200;
 
-/// Sends an order, or a part of it, and hangs up after a moment of its own. Returns the order if a whole 201 arrived.
+/// Sends an order, or a part of it, and hangs up after a moment of its own; one in five waits for the answer. Returns the
+/// order if a whole 201 arrived.
 async fn hangs_up(port: u16, body: &str, client: u64) -> Option<Uuid> {
     let head = format!(
         "POST /orders HTTP/1.1\r\nhost: orders\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -28,7 +29,7 @@ async fn hangs_up(port: u16, body: &str, client: u64) -> Option<Uuid> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.write_all(&request.as_bytes()[..sent]).await.unwrap();
     // From at once to longer than an answer takes.
-    let patience = Duration::from_micros(client * 500);
+    let patience = if client % 5 == 4 { SOON } else { Duration::from_micros(client * 500) };
     let mut answer = vec![0; 4096];
     let read = timeout(patience, stream.read(&mut answer)).await.ok()?.ok()?;
     let answer = str::from_utf8(&answer[..read]).unwrap();
@@ -47,7 +48,7 @@ async fn two_hundred_clients_that_hang_up_leave_nothing_behind() {
     let port = world.command.port();
     let acknowledged: Vec<Uuid> =
         join_all((0..CLIENTS).map(|client| hangs_up(port, &body, client))).await.into_iter().flatten().collect();
-    assert!(!acknowledged.is_empty(), "not one client waited for its answer");
+    assert!(acknowledged.len() >= 40, "{} clients were answered, and one in five waited", acknowledged.len());
 
     // Who stays is served, and served for good.
     let mut after = Vec::new();
