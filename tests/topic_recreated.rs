@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chassis::testkit::eventually;
 
+use crate::world::client::TWO_AND_ONE;
 use crate::world::load::Load;
 use crate::world::reads::Reads;
 use crate::world::{SOON, World};
@@ -19,6 +20,16 @@ async fn never_sees_less(reads: Reads, stop: Arc<AtomicBool>) -> usize {
     counts
 }
 
+/// Whoever is first makes it: the relay, or the operator who deleted it.
+async fn is_made_anew_and_noticed(world: &World) {
+    eventually(SOON, "the relay notices", || async {
+        world.topic.make().await;
+        let losses = world.command.metric("orders_relay_topic_losses_total").await;
+        if losses >= Some(1.0) { Ok(()) } else { Err(format!("{losses:?} losses")) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_topic_deleted_and_made_anew_is_noticed_and_filled_while_orders_keep_coming() {
     let world = World::start().await;
@@ -33,13 +44,7 @@ async fn a_topic_deleted_and_made_anew_is_noticed_and_filled_while_orders_keep_c
     })
     .await;
     world.topic.delete().await;
-    // Whoever is first makes it anew: the relay, or the operator who deleted it.
-    eventually(SOON, "the relay notices", || async {
-        world.topic.make().await;
-        let losses = world.command.metric("orders_relay_topic_losses_total").await;
-        if losses >= Some(1.0) { Ok(()) } else { Err(format!("{losses:?} losses")) }
-    })
-    .await;
+    is_made_anew_and_noticed(&world).await;
     load.goes_on(100).await;
     let acknowledged = load.end().await;
 
@@ -51,5 +56,22 @@ async fn a_topic_deleted_and_made_anew_is_noticed_and_filled_while_orders_keep_c
     assert!(counts > 10, "it was watched only {counts} times");
     // The projector has noticed, rather than being lucky.
     assert!(world.query.metric("projection_restarts_from_zero_total").await >= Some(1.0));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_topic_deleted_while_nobody_orders_is_filled_again() {
+    let world = World::start().await;
+    let alice = world.customer("alice");
+    let placed = alice.places(TWO_AND_ONE).await;
+    let paid = alice.pays(placed).await;
+    world.sees(paid).at(2).await;
+    world.topic.delete().await;
+    // The relay looks by itself, now and then.
+    is_made_anew_and_noticed(&world).await;
+    world.is_clean().await;
+    let shipped = alice.is_shipped(paid).await;
+    world.sees(shipped).at(3).await;
+    world.figures_are_right().await;
     world.end().await;
 }
