@@ -13,6 +13,15 @@ use crate::world::{SOON, World};
 /// How soon a relay takes over from one that is gone: its lease lasts 3 s.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(8);
 
+/// How many sessions of the command service the server has that are like this.
+async fn sessions(world: &World, like: &str) -> i64 {
+    let count = format!(
+        "select count(*) from pg_stat_activity
+         where datname = current_database() and application_name like 'order-command%' and {like}"
+    );
+    sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&world.log()).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_relay_killed_between_acknowledgement_and_saved_progress_only_repeats() {
     const ORDERS: usize = 20;
@@ -28,21 +37,17 @@ async fn a_relay_killed_between_acknowledgement_and_saved_progress_only_repeats(
     for _ in 0..ORDERS {
         orders.push(alice.places(TWO_AND_ONE).await);
     }
-    eventually(SOON, "some of the orders are in the topic", || async {
+    eventually(SOON, "the relay has published and waits to record it", || async {
+        let waiting = sessions(&world, "wait_event_type = 'Lock'").await;
         let published = world.topic.positions().await.len();
-        if published > 1 { Ok(()) } else { Err(format!("{published} records")) }
+        if waiting > 0 && published > 1 { Ok(()) } else { Err(format!("{waiting} wait, {published} records")) }
     })
     .await;
     world.command.kill();
     // The server does not notice that its client is gone: what it was asked to record must give up before it may.
-    eventually(SOON, "nobody waits to record progress", || async {
-        let waiting: i64 = sqlx::query_scalar(
-            "select count(*) from pg_locks where relation = 'relay_progress'::regclass and not granted",
-        )
-        .fetch_one(&world.log())
-        .await
-        .unwrap();
-        if waiting == 0 { Ok(()) } else { Err(format!("{waiting} wait")) }
+    eventually(SOON, "the server has forgotten the relay", || async {
+        let left = sessions(&world, "true").await;
+        if left == 0 { Ok(()) } else { Err(format!("{left} sessions")) }
     })
     .await;
     obstacle.rollback().await.unwrap();
