@@ -2,7 +2,7 @@
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .DEFAULT_GOAL := run
-.PHONY: run test lint kafka
+.PHONY: run test lint bench kafka
 
 # Everything on this machine, until Ctrl-C: PostgreSQL, Kafka, both services.
 run:
@@ -15,6 +15,10 @@ test:
 # Format, clippy, documentation, container files.
 lint:
 	@.ci/lint
+
+# Our figures beside the machine's limits. ARGS="append --quick" narrows them down.
+bench:
+	@cargo build --locked -p dev && $(BIN)/order-dev bench $(ARGS)
 
 # Only the broker, on 127.0.0.1:9092.
 kafka:

@@ -1,6 +1,7 @@
 //! REST: extract, execute, answer. No rule of the business lives here.
 
 mod answer;
+mod log;
 mod orders;
 mod products;
 mod request;
@@ -11,6 +12,7 @@ use axum::http::request::Parts;
 use chassis::http::admission::{Admission, Permit};
 use chassis::http::docs;
 use chassis::http::problem::Problem;
+use sqlx::PgPool;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -26,6 +28,8 @@ pub struct Api {
     pub executor: Executor,
     /// Where prices come from.
     pub catalog: Catalog,
+    /// Where the log is read.
+    pub pool: PgPool,
     /// How many commands may be in the house at once (rules R19: one semaphore, shared).
     pub commands: Admission,
     /// How many look-ups may be.
@@ -40,7 +44,8 @@ pub struct Api {
                        answered, and every answer carries the order's version for reading your own writes.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    tags((name = "orders", description = "Commands"), (name = "products", description = "The catalogue of prices"))
+    tags((name = "orders", description = "Commands"), (name = "products", description = "The catalogue of prices"),
+        (name = "log", description = "The event log, for readers that build themselves anew"))
 )]
 struct Description;
 
@@ -56,7 +61,10 @@ pub fn router(api: Api) -> Router {
 }
 
 fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::with_openapi(Description::openapi()).merge(orders::routes()).merge(products::routes())
+    OpenApiRouter::with_openapi(Description::openapi())
+        .merge(orders::routes())
+        .merge(products::routes())
+        .merge(log::routes())
 }
 
 /// Admits a command, or refuses it before its body is read. Held to the end of the request.

@@ -31,6 +31,8 @@ use crate::{MIGRATOR, idempotency};
 
 /// Connections for look-ups: prices, products, health.
 const POOL_CONNECTIONS: u32 = 4;
+/// How long a start waits for the broker. Without one, commands are taken all the same.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the gauges are read.
 const SAMPLE: Duration = Duration::from_secs(5);
 /// How often expired idempotency keys are looked for, and how many go at a time.
@@ -170,7 +172,7 @@ impl Service {
             let commands_max = config.tuning.commands_max as usize;
             let commands = Admission::new("commands", commands_max);
             let reads = Admission::new("reads", commands_max);
-            router = router.merge(api::router(Api { executor, catalog, commands, reads }));
+            router = router.merge(api::router(Api { executor, catalog, pool, commands, reads }));
         } else {
             // There are no lanes to wait for.
             let (shutdown, lanes_done) = (tasks.shutdown(), lanes_done.clone());
@@ -254,14 +256,15 @@ async fn prepare_topic(relay: &relay::Setup) -> Result<(), Error> {
         topic::ensure(&relay.brokers, &relay.topic).await?;
         topic::verify(&relay.brokers, &relay.topic).await
     };
-    match prepared.await {
-        Ok(_) => Ok(()),
-        Err(drift @ topic::Unfit::Drift(_)) => Err(Error::Topic(drift)),
-        Err(error) => {
+    match tokio::time::timeout(TOPIC_PATIENCE, prepared).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(drift @ topic::Unfit::Drift(_))) => return Err(Error::Topic(drift)),
+        Ok(Err(error)) => {
             tracing::warn!(error = %ErrorChain(&error), "the topic cannot be checked now; the relay goes on trying");
-            Ok(())
         }
+        Err(_elapsed) => tracing::warn!("the broker does not answer; the relay goes on trying"),
     }
+    Ok(())
 }
 
 async fn ping(pool: PgPool) -> Result<(), String> {

@@ -33,6 +33,8 @@ pub(crate) enum Action {
     Up(UpArgs),
     /// Run a command with a throw-away PostgreSQL and Kafka, and return its exit code.
     Test(TestArgs),
+    /// Measure our figures beside the machine's limits and a naive design, on servers of their own on a disk.
+    Bench(BenchArgs),
     /// Run only the broker, in the foreground.
     Kafka(KafkaArgs),
     /// Run only the database, in the foreground.
@@ -85,6 +87,14 @@ pub(crate) struct TestArgs {
     /// The command and its arguments, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// `order-dev bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure and how: `append`, `--quick`, `--json FILE`, `--help`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// `order-dev kafka`.

@@ -50,6 +50,18 @@ impl Home {
     }
 }
 
+/// Where a file system in memory is mounted.
+const MEMORY: &str = "/dev/shm";
+
+/// What a scratch directory lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Medium {
+    /// Memory if there is room, else a disk: tests care for what is written, not how long that takes.
+    Memory,
+    /// A disk, whose flushes cost what they cost: benchmarks.
+    Disk,
+}
+
 /// A directory that is removed at the end of the run.
 #[derive(Debug)]
 pub(crate) struct Scratch {
@@ -57,16 +69,17 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes one where the database's user gets to, in memory if there is room, and removes those
-    /// that killed runs left behind.
+    /// Makes one where the database's user gets to, and removes those that killed runs left behind.
     ///
     /// # Errors
     /// When no place will do.
-    pub(crate) async fn create(account: Option<&Account>) -> Result<Self, Error> {
-        let places = [PathBuf::from("/dev/shm"), config::temp_dir(), PathBuf::from("/var/tmp")];
-        for (index, place) in places.iter().enumerate() {
-            sweep(place);
-            let has_room = index > 0 || free_bytes(place).is_some_and(|free| free >= SCRATCH_BYTES_MIN);
+    pub(crate) async fn create(medium: Medium, account: Option<&Account>) -> Result<Self, Error> {
+        let memory = Some(PathBuf::from(MEMORY)).filter(|_| medium == Medium::Memory);
+        let places = memory.into_iter().chain([config::temp_dir(), PathBuf::from("/var/tmp")]);
+        for place in places {
+            sweep(&place);
+            let has_room =
+                place != Path::new(MEMORY) || free_bytes(&place).is_some_and(|free| free >= SCRATCH_BYTES_MIN);
             let pid = i32::try_from(std::process::id()).unwrap_or_default();
             let Some(identity) = Identity::of(pid) else { break };
             let path = place.join(format!("{SCRATCH_PREFIX}{}", identity.to_string().replace(' ', "_")));

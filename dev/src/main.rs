@@ -35,6 +35,7 @@ use tokio::runtime::Builder;
 
 use crate::config::{Action, Cli, UpArgs};
 use crate::error::{Attempt as _, Error};
+use crate::home::Medium;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -62,7 +63,8 @@ async fn act(cli: &Cli) -> Result<ExitCode, Error> {
     match &cli.action {
         None => up::run(cli, &UpArgs::from_environment()?).await?,
         Some(Action::Up(args)) => up::run(cli, args).await?,
-        Some(Action::Test(args)) => return trial::run(cli, args).await,
+        Some(Action::Test(args)) => return trial::run(cli, args, Medium::Memory).await,
+        Some(Action::Bench(args)) => return trial::bench(cli, args).await,
         Some(Action::Load(args)) => load::run(args).await?,
         Some(Action::Kafka(args)) => solo::kafka(cli, args).await?,
         Some(Action::Postgres(args)) => solo::postgres(cli, args).await?,

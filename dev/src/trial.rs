@@ -1,5 +1,6 @@
 //! `order-dev test`: a command with real servers that are gone afterwards.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,9 +10,9 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use crate::backing::{self, Backing, Wish};
-use crate::config::{self, Cli, TestArgs};
+use crate::config::{self, BenchArgs, Cli, TestArgs};
 use crate::error::{Attempt as _, Error};
-use crate::home::Scratch;
+use crate::home::{Medium, Scratch};
 use crate::signals::Signals;
 use crate::stack::Stack;
 use crate::terminal::{human, say};
@@ -26,9 +27,9 @@ const ENDED_BY_SIGNAL: u8 = 130;
 ///
 /// # Errors
 /// When a server or the command cannot be started.
-pub(crate) async fn run(cli: &Cli, args: &TestArgs) -> Result<ExitCode, Error> {
+pub(crate) async fn run(cli: &Cli, args: &TestArgs, medium: Medium) -> Result<ExitCode, Error> {
     let mut signals = Signals::listen()?;
-    let scratch = Scratch::create(account::for_database()?.as_ref()).await?;
+    let scratch = Scratch::create(medium, account::for_database()?.as_ref()).await?;
     let mut stack = Stack::default();
     let started = tokio::select! {
         servers = start(cli, args, scratch.path(), &mut stack) => servers.map(Some),
@@ -41,6 +42,17 @@ pub(crate) async fn run(cli: &Cli, args: &TestArgs) -> Result<ExitCode, Error> {
     };
     stack.stop_quietly(&mut signals).await;
     outcome
+}
+
+/// Runs the benchmarks of `tests/bench` with servers of their own on a disk.
+///
+/// # Errors
+/// When a server or the benchmark cannot be started.
+pub(crate) async fn bench(cli: &Cli, args: &BenchArgs) -> Result<ExitCode, Error> {
+    let cargo = ["cargo", "bench", "--locked", "--package", "tests", "--bench", "bench", "--"];
+    let command = cargo.map(OsString::from).into_iter().chain(args.arguments.iter().cloned()).collect();
+    let args = TestArgs { database_url: None, kafka_brokers: None, command };
+    run(cli, &args, Medium::Disk).await
 }
 
 async fn start(cli: &Cli, args: &TestArgs, home: &Path, stack: &mut Stack) -> Result<Backing, Error> {

@@ -7,6 +7,7 @@ use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chassis::http::problem::{CONTENT_TYPE_PROBLEM, Outcome as Executed, Problem};
+use chassis::telemetry::ErrorChain;
 use domain::order::{Basket, Order, Rejection};
 use domain::{CustomerId, OrderId, Sku, Version};
 use serde::Serialize;
@@ -229,6 +230,28 @@ fn failed(failure: Failure) -> Problem {
         ),
     };
     problem.outcome(executed)
+}
+
+/// The database cannot be asked: nothing was executed.
+pub(super) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Problem {
+    tracing::warn!(error = %ErrorChain(error), "a look-up failed");
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "not-ready",
+        "The database cannot be reached",
+        "nothing was executed; send the request again",
+    )
+    .retry_after(jittered_retry_s())
+    .outcome(Executed::NotExecuted)
+}
+
+/// A query parameter that is known and has no meaning.
+pub(super) fn invalid_query(parameter: &'static str, detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query", detail.clone()).error(
+        parameter,
+        "invalid-query",
+        detail,
+    )
 }
 
 /// From 1 to 3 seconds, so that those who were refused together do not return together.

@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::answer::{OrderBody, respond};
+use super::answer::{OrderBody, respond, unavailable};
 use super::request::Context;
 use super::{AdmittedCommand, Api};
 
@@ -96,7 +96,7 @@ impl TryFrom<String> for Text {
 
 async fn priced(api: &Api, items: Vec<ItemIn>) -> Result<Vec<DraftLine>, Problem> {
     let skus = items.iter().map(|item| item.sku.clone()).collect();
-    let prices = api.catalog.prices(skus).await.map_err(|error| super::products::unavailable(&error))?;
+    let prices = api.catalog.prices(skus).await.map_err(|error| unavailable(&error))?;
     Ok(items
         .into_iter()
         .map(|ItemIn { sku, quantity }| {

@@ -8,7 +8,6 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chassis::http::extract::{Json, Path, Query};
 use chassis::http::problem::{Outcome, Problem};
-use chassis::telemetry::ErrorChain;
 use domain::{Currency, Money, Sku};
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize};
@@ -16,8 +15,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::answer::{invalid_query, unavailable};
 use super::{AdmittedCommand, AdmittedRead, Api};
-use crate::catalog::{self, Product};
+use crate::catalog::Product;
 
 /// The most products of one page, and how many without asking.
 const PAGE_PRODUCTS_MAX: u32 = 200;
@@ -86,19 +86,6 @@ impl<'de> Deserialize<'de> for ExactDecimal {
     }
 }
 
-/// The catalogue cannot be asked: nothing was executed.
-pub(super) fn unavailable(error: &catalog::Error) -> Problem {
-    tracing::warn!(error = %ErrorChain(error), "the catalogue could not be used");
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "not-ready",
-        "The database cannot be reached",
-        "nothing was executed; send the request again",
-    )
-    .retry_after(1)
-    .outcome(Outcome::NotExecuted)
-}
-
 fn unknown(sku: &Sku) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
@@ -136,12 +123,7 @@ async fn list(
 ) -> Result<Response, Problem> {
     let limit = page.limit.unwrap_or(PAGE_PRODUCTS);
     if !(1..=PAGE_PRODUCTS_MAX).contains(&limit) {
-        let detail = format!("`limit` is from 1 to {PAGE_PRODUCTS_MAX}");
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query", detail.clone()).error(
-            "limit",
-            "invalid-query",
-            detail,
-        ));
+        return Err(invalid_query("limit", format!("`limit` is from 1 to {PAGE_PRODUCTS_MAX}")));
     }
     let mut products = api.catalog.list(page.after, limit + 1).await.map_err(|error| unavailable(&error))?;
     let more = products.len() > limit as usize;

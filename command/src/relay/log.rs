@@ -3,7 +3,17 @@
 use chassis::kafka::producer::Outgoing;
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{OrderId, Version};
+use sqlx::PgConnection;
 use sqlx::types::Uuid;
+
+/// The columns of a [`LoggedEvent`] but for `seq`, from `events e`.
+macro_rules! event_columns {
+    () => {
+        "e.order_id, e.version, e.event_id, e.event_type, e.schema_version, e.payload, e.occurred_at, e.actor, \
+         e.correlation_id, e.causation_id, e.traceparent"
+    };
+}
+pub(crate) use event_columns;
 
 /// One row of the event log.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -61,11 +71,23 @@ impl LoggedEvent {
     }
 }
 
-/// The columns of a [`LoggedEvent`] but for `seq`, from `events e`.
-macro_rules! event_columns {
-    () => {
-        "e.order_id, e.version, e.event_id, e.event_type, e.schema_version, e.payload, e.occurred_at, e.actor, \
-         e.correlation_id, e.causation_id, e.traceparent"
-    };
+/// A page of the log in the order of its key: first by order, then by version.
+///
+/// Events that are committed behind the place where a reader is are not on its later pages. Whoever wants all of the log
+/// notes the topic's end offsets first, reads the log, and goes on from those offsets.
+///
+/// # Errors
+///
+/// The database's.
+pub async fn page(
+    connection: &mut PgConnection,
+    after: (Uuid, i32),
+    events_max: u32,
+) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+    const PAGE: &str = concat!(
+        "select 0::int8 as seq, ",
+        event_columns!(),
+        " from events e where (order_id, version) > ($1, $2) order by order_id, version limit $3"
+    );
+    sqlx::query_as(PAGE).bind(after.0).bind(after.1).bind(i64::from(events_max)).fetch_all(connection).await
 }
-pub(crate) use event_columns;

@@ -49,3 +49,33 @@ async fn a_row_of_another_revision_is_folded_from_the_events_anew() {
     assert_eq!(serde_json::from_str::<Order>(row.get(0)).unwrap(), folded);
     assert_eq!(row.get::<i16, _>(1), Order::STATE_REVISION);
 }
+
+#[tokio::test]
+async fn the_log_is_read_page_by_page_to_its_end() {
+    let world = World::start().await;
+    let mut orders = Vec::new();
+    for _ in 0..3 {
+        let id = world.placed().await;
+        world.post(&format!("/orders/{id}/pay"), "").await;
+        orders.push(id);
+    }
+    let (mut read, mut next) = (Vec::new(), String::new());
+    loop {
+        let page = world.ask("GET", &format!("/internal/events?limit=4{next}"), &[], "").await.json();
+        for event in page["events"].as_array().unwrap() {
+            let message: serde_json::Value = serde_json::from_str(event["message"].as_str().unwrap()).unwrap();
+            assert_eq!(message["version"], event["version"]);
+            assert!(event["headers"].as_array().unwrap().contains(&serde_json::json!(["ce_id", message["event_id"]])));
+            read.push((event["order_id"].as_str().unwrap().to_owned(), event["version"].as_u64().unwrap()));
+        }
+        match page["next"].as_str() {
+            Some(place) => next = format!("&after={place}"),
+            None => break,
+        }
+    }
+    orders.sort();
+    let all: Vec<_> = orders.into_iter().flat_map(|id| [(id.clone(), 1), (id, 2)]).collect();
+    assert_eq!(read, all);
+    world.ask("GET", "/internal/events?after=nowhere", &[], "").await.is_problem(400, "invalid-query");
+    world.ask("GET", "/internal/events?limit=0", &[], "").await.is_problem(400, "invalid-query");
+}

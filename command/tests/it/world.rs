@@ -106,6 +106,7 @@ impl World {
         let router = chassis::http::finish(api::router(Api {
             executor: executor.clone(),
             catalog,
+            pool: postgres::pool(connect.clone(), 1),
             commands: Admission::new("commands", 1_000),
             reads: Admission::new("reads", 100),
         }));

@@ -1,0 +1,110 @@
+//! The event log for readers that build themselves anew when the topic cannot tell them everything.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use chassis::http::extract::Query;
+use chassis::http::problem::Problem;
+use chassis::tasks::detached;
+use domain::{OrderId, Version};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use super::answer::{invalid_query, unavailable};
+use super::{AdmittedRead, Api};
+use crate::relay::log::{self, LoggedEvent};
+
+/// The most events of one page, and how many without asking.
+const PAGE_EVENTS_MAX: u32 = 5_000;
+const PAGE_EVENTS: u32 = 1_000;
+
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(page))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct PageQuery {
+    /// `next` of the page before; nothing for the first page.
+    after: Option<String>,
+    /// From 1 to 5000; 1000 without it.
+    limit: Option<u32>,
+}
+
+/// Events in the order of their orders' ids, each order's in the order of its versions.
+#[derive(Debug, Serialize, ToSchema)]
+struct LogPage {
+    events: Vec<LogRecord>,
+    /// The place after the last event; missing on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// An event as its record on the topic is.
+#[derive(Debug, Serialize, ToSchema)]
+struct LogRecord {
+    #[schema(value_type = Uuid)]
+    order_id: OrderId,
+    #[schema(value_type = u32)]
+    version: Version,
+    /// The exact text of the message.
+    message: String,
+    /// The record's headers.
+    headers: Vec<(&'static str, String)>,
+}
+
+impl From<LoggedEvent> for LogRecord {
+    fn from(event: LoggedEvent) -> Self {
+        let (order_id, version) = (event.order_id(), event.version());
+        let headers = event.record(&order_id.to_string()).headers;
+        Self { order_id, version, message: event.payload, headers }
+    }
+}
+
+/// `order id:version`.
+fn place(text: &str) -> Option<(Uuid, i32)> {
+    let (order_id, version) = text.split_once(':')?;
+    Some((order_id.parse().ok()?, version.parse().ok().filter(|version| *version >= 0)?))
+}
+
+/// Read the event log page by page.
+///
+/// Note the topic's end offsets first, read the log to its end, and go on with the topic from those offsets: what is
+/// committed behind the place you are at is after those offsets.
+#[utoipa::path(
+    get, path = "/internal/events", tag = "log",
+    responses(
+        (status = 200, description = "A page", body = LogPage),
+        (status = 400, description = "The query is malformed", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn page(
+    State(api): State<Api>,
+    _admitted: AdmittedRead,
+    Query(query): Query<PageQuery>,
+) -> Result<Response, Problem> {
+    let limit = query.limit.unwrap_or(PAGE_EVENTS);
+    if !(1..=PAGE_EVENTS_MAX).contains(&limit) {
+        return Err(invalid_query("limit", format!("`limit` is from 1 to {PAGE_EVENTS_MAX}")));
+    }
+    let after = match query.after.as_deref() {
+        None => (Uuid::nil(), 0),
+        Some(text) => {
+            place(text).ok_or_else(|| invalid_query("after", "`after` is not the `next` of a page".to_owned()))?
+        }
+    };
+    let pool = api.pool.clone();
+    let events = detached(async move {
+        let mut connection = pool.acquire().await?;
+        log::page(&mut connection, after, limit).await
+    })
+    .await
+    .map_err(|error| unavailable(&error))?
+    .map_err(|error| unavailable(&error))?;
+    let full = u32::try_from(events.len()) == Ok(limit);
+    let next = events.last().filter(|_| full).map(|last| format!("{}:{}", last.order_id(), last.version()));
+    Ok(axum::Json(LogPage { events: events.into_iter().map(LogRecord::from).collect(), next }).into_response())
+}
