@@ -52,3 +52,9 @@ mod startup;
 
 /// `make run`, twice.
 mod make_run;
+
+/// An operator repeats and restores events while everything runs.
+mod chores;
+
+/// The commands of the README work as they stand.
+mod readme;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chassis::postgres::is_transient;
 use chassis::telemetry::ErrorChain;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -150,7 +150,7 @@ impl Lane {
         // The connection is out of its place while it is in use: whatever cuts this short closes it.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.setup.connect.connect().await?,
+            None => connect(&self.setup.connect).await?,
         };
         let flushed = batch::flush(&mut connection, &self.setup, batch, in_doubt).await;
         self.connection = Some(connection);
@@ -186,6 +186,14 @@ impl Lane {
             self.setup.committed.notify_one();
         }
     }
+}
+
+/// A session for a lane. Its few statements are planned once: planning the statement that writes costs more than one
+/// small execution of it, and no plan depends on how many rows there are.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    sqlx::raw_sql("set plan_cache_mode = force_generic_plan").execute(&mut connection).await?;
+    Ok(connection)
 }
 
 /// Why a batch was not executed.
