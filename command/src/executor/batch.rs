@@ -31,36 +31,42 @@ pub(super) enum Flushed {
     Committed(Vec<Verdict>),
     /// Rolled back although it was asked to commit.
     Aborted,
-    /// The commit's answer was not conclusive; what hangs on it is still in [`InDoubt`].
+    /// The commit's answer was not conclusive; what hangs on it is still in [`Flight`].
     InDoubt,
 }
 
-/// What is known should the flush be cut off: set from just before the commit is sent.
+/// How far a flush came, should it be cut off.
 #[derive(Debug, Default)]
-pub(super) struct InDoubt(pub(super) Option<(Xid, Vec<Verdict>)>);
+pub(super) struct Flight {
+    /// The database answered: what failed after that may be a member's fault.
+    pub(super) reached: bool,
+    /// From just before the commit is sent: what hangs on it.
+    pub(super) in_doubt: Option<(Xid, Vec<Verdict>)>,
+}
 
-/// Runs the transaction. An error means that it is not committed, unless `in_doubt` is set.
+/// Runs the transaction. An error means that it is not committed, unless something is in doubt.
 pub(super) async fn flush(
     connection: &mut PgConnection,
     setup: &Setup,
     batch: &[Pending],
-    in_doubt: &mut InDoubt,
+    flight: &mut Flight,
 ) -> Result<Flushed, store::Error> {
     let requests: Vec<&Request> = batch.iter().map(|pending| &pending.request).collect();
     sqlx::raw_sql("begin").execute(&mut *connection).await?;
+    flight.reached = true;
     let (verdicts, writes) = decide_all(connection, setup, &requests).await?;
     if writes.is_empty() {
         sqlx::raw_sql("commit").execute(&mut *connection).await?;
         return Ok(Flushed::Committed(verdicts));
     }
     let xid = store::write(connection, &writes).await?;
-    let (xid, _) = &*in_doubt.0.insert((xid, verdicts));
+    let (xid, _) = &*flight.in_doubt.insert((xid, verdicts));
     let fate = commit::commit(connection, xid).await?;
     metrics::histogram!(crate::metrics::BATCH_COMMANDS).record(batch.len() as f64);
     if fate == Fate::Unknown {
         return Ok(Flushed::InDoubt);
     }
-    let verdicts = in_doubt.0.take().map(|(_, verdicts)| verdicts).unwrap_or_default();
+    let verdicts = flight.in_doubt.take().map(|(_, verdicts)| verdicts).unwrap_or_default();
     Ok(if fate == Fate::Committed { Flushed::Committed(verdicts) } else { Flushed::Aborted })
 }
 

@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::batch::{self, Flushed, InDoubt, Verdict};
+use super::batch::{self, Flight, Flushed, Verdict};
 use super::commit::{self, Fate};
 use super::{Failure, Pending, Setup};
 use crate::metrics::{COMMANDS_REQUEUED, FLUSH_SECONDS, TRANSACTIONS_FAILED};
@@ -69,24 +69,24 @@ impl Lane {
                 // Give whoever holds the key or the order a moment, unless there is other work anyway.
                 let _elapsed = timeout(BUSY_PAUSE, self.queue.recv_many(&mut batch, room)).await;
             }
-            let now = Instant::now();
-            let (in_time, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|pending| pending.deadline > now);
-            for pending in late {
-                let failure = pending.waits_for;
-                answer(pending, Err(failure));
-            }
-            if !in_time.is_empty() {
-                return Some(in_time);
+            let batch = in_time(batch);
+            if !batch.is_empty() {
+                return Some(batch);
             }
         }
     }
 
     /// Executes a batch to the end: every command is answered or waits in `busy`.
     ///
-    /// A batch that fails for reasons not known to pass is halved, so that one bad member cannot sink the others.
+    /// A batch that goes on failing although the database answers is halved, so that one bad member cannot sink the
+    /// others.
     async fn execute(&mut self, batch: Vec<Pending>) {
         let mut batches = vec![batch];
-        while let Some(mut batch) = batches.pop() {
+        while let Some(batch) = batches.pop() {
+            let mut batch = in_time(batch);
+            if batch.is_empty() {
+                continue;
+            }
             match self.attempt(&batch).await {
                 Ok(verdicts) => self.settle(batch, verdicts),
                 Err(Attempt::Failed(failure)) if batch.len() == 1 => fail(batch, failure),
@@ -103,10 +103,12 @@ impl Lane {
     /// Tries a batch's transaction until it is committed, certainly not going to be, or in doubt for good.
     async fn attempt(&mut self, batch: &[Pending]) -> Result<Vec<Verdict>, Attempt> {
         let mut backoff = BACKOFF;
+        let mut reached = false;
         for attempt in 1..=ATTEMPTS_MAX {
-            let mut in_doubt = InDoubt::default();
+            let mut flight = Flight::default();
             let started = Instant::now();
-            let flushed = timeout(self.setup.limits.flush_deadline, self.flush(batch, &mut in_doubt)).await;
+            let flushed = timeout(self.setup.limits.flush_deadline, self.flush(batch, &mut flight)).await;
+            reached = flight.reached;
             metrics::histogram!(FLUSH_SECONDS).record(started.elapsed().as_secs_f64());
             let transient = match flushed {
                 Ok(Ok(Flushed::Committed(verdicts))) => return Ok(verdicts),
@@ -125,7 +127,7 @@ impl Lane {
                 }
             };
             metrics::counter!(TRANSACTIONS_FAILED).increment(1);
-            if let Some((xid, verdicts)) = in_doubt.0 {
+            if let Some((xid, verdicts)) = flight.in_doubt {
                 // The commit was sent and its answer lost: find out what became of it (rules R1).
                 self.connection = None;
                 let deadline = Instant::now() + self.setup.limits.resolve_deadline;
@@ -143,16 +145,16 @@ impl Lane {
             tokio::time::sleep(backoff.mul_f64(jitter())).await;
             backoff *= 2;
         }
-        Err(Attempt::Hopeless(Failure::TimedOut))
+        Err(if reached { Attempt::Failed(Failure::TimedOut) } else { Attempt::Hopeless(Failure::TimedOut) })
     }
 
-    async fn flush(&mut self, batch: &[Pending], in_doubt: &mut InDoubt) -> Result<Flushed, store::Error> {
+    async fn flush(&mut self, batch: &[Pending], flight: &mut Flight) -> Result<Flushed, store::Error> {
         // The connection is out of its place while it is in use: whatever cuts this short closes it.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => connect(&self.setup.connect).await?,
         };
-        let flushed = batch::flush(&mut connection, &self.setup, batch, in_doubt).await;
+        let flushed = batch::flush(&mut connection, &self.setup, batch, flight).await;
         self.connection = Some(connection);
         flushed
     }
@@ -202,6 +204,17 @@ enum Attempt {
     Failed(Failure),
     /// For a reason that concerns all of it.
     Hopeless(Failure),
+}
+
+/// Those whose time is not up; the others are told.
+fn in_time(batch: Vec<Pending>) -> Vec<Pending> {
+    let now = Instant::now();
+    let (in_time, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|pending| pending.deadline > now);
+    for pending in late {
+        let failure = pending.waits_for;
+        answer(pending, Err(failure));
+    }
+    in_time
 }
 
 fn fail(batch: Vec<Pending>, failure: Failure) {

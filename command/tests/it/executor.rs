@@ -101,6 +101,24 @@ async fn one_bad_member_does_not_sink_its_batch() {
 }
 
 #[tokio::test]
+async fn a_member_whose_trouble_never_passes_does_not_sink_its_batch_either() {
+    let mut limits = limits();
+    limits.lanes = 1;
+    let world = World::with(limits).await;
+    sabotage(&world, "not deferrable", "40001").await;
+    let customers: Vec<String> =
+        (0..16).map(|n| if n == 5 { "marked".to_owned() } else { format!("customer-{n}") }).collect();
+    let answers = join_all(customers.iter().map(|customer| world.executor.execute(new_order(customer)))).await;
+    for (customer, answer) in customers.iter().zip(answers) {
+        match customer.as_str() {
+            "marked" => assert_eq!(answer.unwrap_err(), Failure::TimedOut),
+            _ => assert_eq!(answer.unwrap().reply.status, 201, "{customer}"),
+        }
+    }
+    world.assert_consistent().await;
+}
+
+#[tokio::test]
 async fn trouble_that_passes_is_tried_again_and_then_told_as_not_executed() {
     let world = World::start().await;
     sabotage(&world, "not deferrable", "40001").await;
