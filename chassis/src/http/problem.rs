@@ -115,6 +115,8 @@ impl Problem {
             "Internal error",
             "this is a bug of the service; the log has the details under the request id",
         )
+        // How far the request came before it met the bug is not known.
+        .outcome(Outcome::Unknown)
     }
 
     /// Says whether the request may have had an effect.
