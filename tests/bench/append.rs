@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::Plan;
 use crate::report::{Row, median, percentile_ms};
+use crate::rows::{INSERT_500, PAYLOAD, STATE};
 
 const CALLERS: usize = 256;
 /// Callers of the naive design share this many connections: its best on two cores.
@@ -136,23 +137,11 @@ async fn round_of_naive(pool: &PgPool, callers: usize, round: Duration) -> (f64,
 /// The same rows made by the server itself, 500 per transaction, two clients: nothing that gets rows from outside is faster.
 async fn round_of_limit(pool: &PgPool, round: Duration) -> f64 {
     const ROWS: u32 = 500;
-    const INSERT: &str = "
-        with ids as materialized (
-            select (lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0')
-                    || '7' || substr(md5(random()::text || n), 1, 19))::uuid as id
-            from generate_series(1, 500) n
-        ), e as (
-            insert into events (order_id, version, event_id, event_type, schema_version, payload, occurred_at)
-            select id, 1, id, 'OrderCreated', 2, $1, now() from ids
-        ), o as (
-            insert into orders (order_id, version, status, state, state_revision) select id, 1, 'CREATED', $2, 1 from ids
-        )
-        insert into outbox (order_id, version) select id, 1 from ids";
     let started = Instant::now();
     let clients = (0..2).map(|_| async {
         let mut inserted = 0_u32;
         while started.elapsed() < round {
-            sqlx::query(INSERT).bind(PAYLOAD).bind(STATE).execute(pool).await.unwrap();
+            sqlx::query(INSERT_500).bind(PAYLOAD).bind(STATE).execute(pool).await.unwrap();
             inserted += ROWS;
         }
         inserted
@@ -160,9 +149,6 @@ async fn round_of_limit(pool: &PgPool, round: Duration) -> f64 {
     let inserted: u32 = join_all(clients).await.into_iter().sum();
     f64::from(inserted) / started.elapsed().as_secs_f64()
 }
-
-const PAYLOAD: &str = r#"{"event_type":"OrderCreated","order_id":"0193a1b2-0000-7000-8000-000000000001","customer_id":"customer-1","items":[{"sku":"prod-1","quantity":2,"unit_price":15.00},{"sku":"prod-2","quantity":1,"unit_price":12.50}],"total":42.50,"created_at":"2026-11-23T10:00:00.123456Z","currency":"USD","event_id":"0193a1b2-0000-7000-8000-000000000011","version":1,"schema_version":2,"occurred_at":"2026-11-23T10:00:00.123456Z"}"#;
-const STATE: &str = r#"{"status":"CREATED","basket":{"customer_id":"customer-1","lines":[{"sku":"prod-1","quantity":2,"unit_price":{"minor":1500,"currency":"USD"}},{"sku":"prod-2","quantity":1,"unit_price":{"minor":1250,"currency":"USD"}}],"total":{"minor":4250,"currency":"USD"}}}"#;
 
 /// Many callers, then one.
 pub(crate) async fn measure(plan: Plan) -> Vec<Row> {

@@ -1,14 +1,11 @@
 //! Benchmarks as a command: `cargo dev bench append`. Each prints our figure beside the limit of the machine and a naive
 //! design, measured in turns in the same run, and the ratios, which are what carries over to other machines.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a program for a person at a terminal"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a program for a person at a terminal")]
 
 mod append;
+mod relay;
 mod report;
+mod rows;
 
 use std::time::Duration;
 
@@ -21,6 +18,8 @@ use report::Row;
 enum Path {
     /// Commands in process, many callers and one.
     Append,
+    /// Draining an outbox to Kafka.
+    Relay,
     /// Everything there is.
     All,
 }
@@ -44,6 +43,7 @@ struct Options {
 /// How long and how often.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
+    quick: bool,
     rounds: usize,
     round: Duration,
 }
@@ -51,14 +51,17 @@ struct Plan {
 fn main() {
     let options = Options::parse();
     let plan = if options.quick {
-        Plan { rounds: 3, round: Duration::from_secs(2) }
+        Plan { quick: true, rounds: 3, round: Duration::from_secs(2) }
     } else {
-        Plan { rounds: 5, round: Duration::from_secs(6) }
+        Plan { quick: false, rounds: 5, round: Duration::from_secs(6) }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut rows: Vec<Row> = Vec::new();
     if matches!(options.path, Path::Append | Path::All) {
         rows.extend(runtime.block_on(append::measure(plan)));
+    }
+    if matches!(options.path, Path::Relay | Path::All) {
+        rows.extend(runtime.block_on(relay::measure(plan)));
     }
     println!("{}", report::table(&rows));
     if let Some(path) = options.json {

@@ -1,0 +1,143 @@
+//! Publishing the outbox: the relay against librdkafka from memory, and against awaiting each message.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chassis::kafka::{TopicSpec, topic};
+use chassis::postgres;
+use chassis::testkit::{self, TestDatabase};
+use command::relay::{Limits, Relay, Setup, Step};
+use futures_util::future::try_join_all;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::Plan;
+use crate::report::{Row, median};
+use crate::rows::INSERT_500;
+
+const PARTITIONS: i32 = 6;
+/// How many messages the design that awaits each of them sends in a round.
+const EACH_AWAITED: usize = 5_000;
+
+async fn new_topic(prefix: &str) -> TopicSpec {
+    let spec = TopicSpec { name: testkit::topic(prefix), partitions: PARTITIONS, replication: 1 };
+    topic::ensure(&testkit::brokers(), &spec).await.unwrap();
+    spec
+}
+
+/// What the relay reads and sends for one event: the same key, payload and number of headers from memory.
+struct Message {
+    key: String,
+    payload: String,
+}
+
+async fn messages(pool: &PgPool, events: usize) -> Vec<Message> {
+    let rows: Vec<(Uuid, String)> = sqlx::query_as("select order_id, payload from events limit $1")
+        .bind(i64::try_from(events).unwrap())
+        .fetch_all(pool)
+        .await
+        .unwrap();
+    rows.into_iter().map(|(id, payload)| Message { key: id.to_string(), payload }).collect()
+}
+
+fn producer() -> FutureProducer {
+    ClientConfig::new()
+        .set("bootstrap.servers", testkit::brokers().0)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "0")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.messages", "1000000")
+        .create()
+        .unwrap()
+}
+
+/// librdkafka with everything in memory, enqueued at once: what the broker and the library take at most.
+async fn round_of_limit(messages: &[Message]) -> f64 {
+    let (producer, topic) = (producer(), new_topic("bench-limit").await);
+    let started = Instant::now();
+    let acks: Vec<_> = messages
+        .iter()
+        .map(|message| {
+            producer.send_result(FutureRecord::to(&topic.name).key(&message.key).payload(&message.payload)).unwrap()
+        })
+        .collect();
+    for ack in try_join_all(acks).await.unwrap() {
+        ack.unwrap();
+    }
+    messages.len() as f64 / started.elapsed().as_secs_f64()
+}
+
+/// Each message awaited before the next is sent.
+async fn round_of_naive(messages: &[Message]) -> f64 {
+    let (producer, topic) = (producer(), new_topic("bench-naive").await);
+    let started = Instant::now();
+    for message in &messages[..EACH_AWAITED] {
+        let record = FutureRecord::to(&topic.name).key(&message.key).payload(&message.payload);
+        producer.send_result(record).unwrap().await.unwrap().unwrap();
+    }
+    EACH_AWAITED as f64 / started.elapsed().as_secs_f64()
+}
+
+/// The relay on an outbox that is full.
+async fn round_of_ours(events: usize) -> f64 {
+    let database = TestDatabase::create(&command::MIGRATOR).await;
+    let pool = database.pool();
+    for _ in 0..events / 500 {
+        sqlx::query(INSERT_500).bind(crate::rows::PAYLOAD).bind(crate::rows::STATE).execute(&pool).await.unwrap();
+    }
+    sqlx::query("vacuum analyze").execute(&pool).await.unwrap();
+    let topic = new_topic("bench-relay").await;
+    let mut relay = Relay::new(Setup {
+        connect: postgres::connect_options(&database.url(), "bench", Some("order_command")).unwrap(),
+        brokers: testkit::brokers(),
+        topic,
+        limits: Limits {
+            batch_events_max: 2_000,
+            acks_timeout: Duration::from_secs(30),
+            poll: Duration::from_millis(20),
+            topic_check: Duration::from_secs(2),
+            outbox_keep_s: 86_400,
+        },
+        owner: Uuid::now_v7().to_string(),
+        committed: Arc::new(Notify::new()),
+    });
+    let mut published = match relay.step().await.unwrap() {
+        Step::Published(events) => events,
+        other => panic!("{other:?}"),
+    };
+    let (started, first) = (Instant::now(), published);
+    while let Step::Published(events) = relay.step().await.unwrap() {
+        published += events;
+    }
+    assert_eq!(published, events);
+    (published - first) as f64 / started.elapsed().as_secs_f64()
+}
+
+/// A backlog, drained.
+pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
+    let events = if plan.quick { 50_000 } else { 200_000 };
+    let database = TestDatabase::create(&command::MIGRATOR).await;
+    let pool = database.pool();
+    for _ in 0..events / 500 {
+        sqlx::query(INSERT_500).bind(crate::rows::PAYLOAD).bind(crate::rows::STATE).execute(&pool).await.unwrap();
+    }
+    let messages = messages(&pool, events).await;
+    let (mut ours, mut limit, mut naive) = (vec![], vec![], vec![]);
+    for _round in 0..plan.rounds {
+        ours.push(round_of_ours(events).await);
+        limit.push(round_of_limit(&messages).await);
+        naive.push(round_of_naive(&messages).await);
+    }
+    let [ours, limit, naive] = [ours, limit, naive].map(median);
+    let limit_name = "librdkafka from memory, all at once";
+    let row = |path, ratio, goal, met| Row { path, ours, unit: "ev/s", limit, limit_name, naive, ratio, goal, met };
+    vec![
+        row("relay, backlog", ours / limit, "0.65 of the limit", ours >= 0.65 * limit),
+        row("relay, backlog, over each awaited", ours / naive, "30x each awaited", ours >= 30.0 * naive),
+    ]
+}
