@@ -66,6 +66,9 @@ pub fn connect_options(url: &Secret, application_name: &str, role: Option<&str>)
         ("statement_timeout", "5s"),
         ("lock_timeout", "2s"),
         ("idle_in_transaction_session_timeout", "10s"),
+        // Short statements: compiling one takes longer than running it, and a planner that is told to prefer an index
+        // believes the other way to be expensive enough for it (18 ms instead of 0.2 for saving the relay's progress).
+        ("jit", "off"),
     ]);
     match role {
         None => Ok(options),
