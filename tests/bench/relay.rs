@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use chassis::kafka::{TopicSpec, topic};
 use chassis::postgres;
 use chassis::testkit::{self, TestDatabase};
+use command::relay::log::{self, LoggedEvent};
 use command::relay::{Limits, Relay, Setup, Step};
 use futures_util::future::try_join_all;
 use rdkafka::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use sqlx::PgPool;
 use tokio::sync::Notify;
@@ -28,19 +30,25 @@ async fn new_topic(prefix: &str) -> TopicSpec {
     spec
 }
 
-/// What the relay reads and sends for one event: the same key, payload and number of headers from memory.
-struct Message {
+/// The records that the relay would send: key, payload, and all headers.
+struct Record {
     key: String,
     payload: String,
+    headers: OwnedHeaders,
 }
 
-async fn messages(pool: &PgPool, events: usize) -> Vec<Message> {
-    let rows: Vec<(Uuid, String)> = sqlx::query_as("select order_id, payload from events limit $1")
-        .bind(i64::try_from(events).unwrap())
-        .fetch_all(pool)
-        .await
-        .unwrap();
-    rows.into_iter().map(|(id, payload)| Message { key: id.to_string(), payload }).collect()
+async fn records(pool: &PgPool, events: usize) -> Vec<Record> {
+    let mut connection = pool.acquire().await.unwrap();
+    let rows = log::page(&mut connection, (Uuid::nil(), 0), u32::try_from(events).unwrap()).await.unwrap();
+    let record = |event: LoggedEvent| {
+        let key = event.order_id().to_string();
+        let headers = event.record(&key).headers;
+        let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
+            headers.insert(Header { key: name, value: Some(value) })
+        });
+        Record { payload: event.payload, key, headers }
+    };
+    rows.into_iter().map(record).collect()
 }
 
 fn producer() -> FutureProducer {
@@ -56,29 +64,28 @@ fn producer() -> FutureProducer {
         .unwrap()
 }
 
+fn future_record<'r>(topic: &'r str, record: &'r Record) -> FutureRecord<'r, String, String> {
+    FutureRecord::to(topic).key(&record.key).payload(&record.payload).headers(record.headers.clone())
+}
+
 /// librdkafka with everything in memory, enqueued at once: what the broker and the library take at most.
-async fn round_of_limit(messages: &[Message]) -> f64 {
+async fn round_of_limit(records: &[Record]) -> f64 {
     let (producer, topic) = (producer(), new_topic("bench-limit").await);
     let started = Instant::now();
-    let acks: Vec<_> = messages
-        .iter()
-        .map(|message| {
-            producer.send_result(FutureRecord::to(&topic.name).key(&message.key).payload(&message.payload)).unwrap()
-        })
-        .collect();
+    let acks: Vec<_> =
+        records.iter().map(|record| producer.send_result(future_record(&topic.name, record)).unwrap()).collect();
     for ack in try_join_all(acks).await.unwrap() {
         ack.unwrap();
     }
-    messages.len() as f64 / started.elapsed().as_secs_f64()
+    records.len() as f64 / started.elapsed().as_secs_f64()
 }
 
 /// Each message awaited before the next is sent.
-async fn round_of_naive(messages: &[Message]) -> f64 {
+async fn round_of_naive(records: &[Record]) -> f64 {
     let (producer, topic) = (producer(), new_topic("bench-naive").await);
     let started = Instant::now();
-    for message in &messages[..EACH_AWAITED] {
-        let record = FutureRecord::to(&topic.name).key(&message.key).payload(&message.payload);
-        producer.send_result(record).unwrap().await.unwrap().unwrap();
+    for record in &records[..EACH_AWAITED] {
+        producer.send_result(future_record(&topic.name, record)).unwrap().await.unwrap().unwrap();
     }
     EACH_AWAITED as f64 / started.elapsed().as_secs_f64()
 }
@@ -126,12 +133,12 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
     for _ in 0..events / 500 {
         sqlx::query(INSERT_500).bind(crate::rows::PAYLOAD).bind(crate::rows::STATE).execute(&pool).await.unwrap();
     }
-    let messages = messages(&pool, events).await;
+    let records = records(&pool, events).await;
     let (mut ours, mut limit, mut naive) = (vec![], vec![], vec![]);
     for _round in 0..plan.rounds {
         ours.push(round_of_ours(events).await);
-        limit.push(round_of_limit(&messages).await);
-        naive.push(round_of_naive(&messages).await);
+        limit.push(round_of_limit(&records).await);
+        naive.push(round_of_naive(&records).await);
     }
     let [ours, limit, naive] = [ours, limit, naive].map(median);
     let limit_name = "librdkafka from memory, all at once";

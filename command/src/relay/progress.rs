@@ -118,10 +118,12 @@ impl Progress {
         Ok(true)
     }
 
-    /// The next rows of the open window, in order; fewer than `rows_max` when these are the last.
+    /// The rows of the open window after `seq`, or after what is published of it, in order; fewer than `rows_max` when
+    /// these are the last.
     pub(crate) async fn read(
         &self,
         connection: &mut PgConnection,
+        seq: Option<i64>,
         rows_max: usize,
     ) -> Result<Vec<LoggedEvent>, sqlx::Error> {
         let Some(window) = &self.window else { return Ok(Vec::new()) };
@@ -131,7 +133,7 @@ impl Progress {
         } else {
             sqlx::query_as(LARGE).bind(&self.done.text).bind(window.seq_max)
         };
-        query.bind(&window.until).bind(window.seq).bind(rows_max).fetch_all(connection).await
+        query.bind(&window.until).bind(seq.unwrap_or(window.seq)).bind(rows_max).fetch_all(connection).await
     }
 
     /// Everything up to `seq` of the open window is published; with `last`, the whole window.

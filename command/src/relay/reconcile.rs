@@ -80,7 +80,7 @@ pub(super) async fn restore(term: &mut Term, connection: &mut PgConnection) -> R
             });
             for batch in missing.chunks(term.setup().limits.batch_events_max) {
                 stay_in_office(term, connection).await?;
-                term.send_unchecked(batch).await?;
+                term.deliver(batch).await?;
                 restored += batch.len() as u64;
             }
         }

@@ -14,6 +14,9 @@ use crate::metrics::{RELAY_BATCH_EVENTS, RELAY_PUBLISHED, RELAY_TOPIC_LOSSES};
 /// Marks offsets as not known: any topic disagrees with it, so that a reconciliation cut short is done again.
 pub(super) const OFFSET_UNKNOWN: i64 = i64::MAX;
 
+/// Why a topic is known to be another one.
+const BACKWARDS: &str = "an acknowledged offset is lower than one before it";
+
 /// How often outbox partitions are made and dropped, and old progress rows deleted.
 const HOUSEKEEPING: std::time::Duration = std::time::Duration::from_secs(10);
 /// How many progress rows are kept to look at.
@@ -28,6 +31,8 @@ pub(crate) struct Term {
     lease: Lease,
     producer: Producer,
     progress: Progress,
+    /// The batch after the one that was sent last, read while that was in flight.
+    next: Option<Vec<LoggedEvent>>,
     topic_check_due: Instant,
     housekeeping_due: Instant,
 }
@@ -70,8 +75,15 @@ impl Term {
             }
         };
         let now = Instant::now();
-        let mut term =
-            Self { setup: setup.clone(), lease, producer, progress, topic_check_due: now, housekeeping_due: now };
+        let mut term = Self {
+            setup: setup.clone(),
+            lease,
+            producer,
+            progress,
+            next: None,
+            topic_check_due: now,
+            housekeeping_due: now,
+        };
         tracing::info!(epoch = term.lease.epoch, owner = setup.owner, "the relay is in office");
         term.check_topic(connection).await?;
         Ok(term)
@@ -109,10 +121,13 @@ impl Term {
             return Ok(0);
         }
         let rows_max = self.setup.limits.batch_events_max;
-        let events = self.progress.read(connection, rows_max).await?;
+        let events = match self.next.take() {
+            Some(events) => events,
+            None => self.progress.read(connection, None, rows_max).await?,
+        };
         let last = events.len() < rows_max;
-        if !events.is_empty() {
-            self.send(connection, &events).await?;
+        if let Some(final_event) = events.last() {
+            self.next = self.send_reading_ahead(connection, &events, (!last).then_some(final_event.seq)).await?;
         }
         self.progress.advance(events.last().map_or(0, |event| event.seq), last)?;
         self.save(connection).await?;
@@ -123,33 +138,56 @@ impl Term {
         Ok(events.len())
     }
 
+    /// Sends a batch and, while it is in flight, reads the next one of the window, if there is to be one after `seq`.
+    async fn send_reading_ahead(
+        &mut self,
+        connection: &mut PgConnection,
+        events: &[LoggedEvent],
+        seq: Option<i64>,
+    ) -> Result<Option<Vec<LoggedEvent>>, Error> {
+        let rows_max = self.setup.limits.batch_events_max;
+        let Some(seq) = seq else {
+            self.send(connection, events).await?;
+            return Ok(None);
+        };
+        let ahead = async { Ok(self.progress.read(connection, Some(seq), rows_max).await?) };
+        let (delivered, next) = tokio::try_join!(self.deliver(events), ahead)?;
+        if self.note(&delivered) {
+            self.restore(connection, BACKWARDS).await?;
+            self.send(connection, events).await?;
+        }
+        Ok(Some(next))
+    }
+
     /// Sends events in order and notes where they went. A topic whose offsets went back has lost records.
     pub(crate) async fn send(&mut self, connection: &mut PgConnection, events: &[LoggedEvent]) -> Result<(), Error> {
-        while self.send_and_compare(events).await? {
-            self.restore(connection, "an acknowledged offset is lower than one before it").await?;
+        loop {
+            let delivered = self.deliver(events).await?;
+            if !self.note(&delivered) {
+                return Ok(());
+            }
+            self.restore(connection, BACKWARDS).await?;
             // The topic that is gone may have acknowledged some of these, and what is not recorded as published is not
             // restored: send them once more.
         }
-        Ok(())
     }
 
-    /// True when an acknowledged offset is lower than one before it: the topic is another one.
-    async fn send_and_compare(&mut self, events: &[LoggedEvent]) -> Result<bool, Error> {
-        let delivered = self.send_unchecked(events).await?;
-        let mut shrunk = false;
-        for Delivered { partition, offset } in &delivered {
+    /// Notes the acknowledged offsets. True when one is lower than one before it: the topic is another one.
+    fn note(&mut self, delivered: &[Delivered]) -> bool {
+        let mut backwards = false;
+        for Delivered { partition, offset } in delivered {
             let Some(next) = usize::try_from(*partition).ok().and_then(|p| self.progress.next_offsets.get_mut(p))
             else {
                 continue;
             };
-            shrunk |= *next != OFFSET_UNKNOWN && *offset < *next;
+            backwards |= *next != OFFSET_UNKNOWN && *offset < *next;
             *next = offset + 1;
         }
-        Ok(shrunk)
+        backwards
     }
 
     /// Sends events in order while the lease can be trusted, and awaits every acknowledgement.
-    pub(super) async fn send_unchecked(&mut self, events: &[LoggedEvent]) -> Result<Vec<Delivered>, Error> {
+    pub(super) async fn deliver(&self, events: &[LoggedEvent]) -> Result<Vec<Delivered>, Error> {
         if !self.lease.is_trusted() {
             return Err(Error::LeaseLost);
         }
