@@ -19,7 +19,7 @@ use std::time::Duration;
 use chassis::config::Secret;
 use chassis::postgres::{connect_options, migrate};
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
+use sqlx::postgres::{PgPool, PgPoolOptions, Postgres};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 
@@ -49,7 +49,6 @@ pub struct Store {
 /// The write side of one node.
 #[derive(Debug)]
 pub struct Writer {
-    options: PgConnectOptions,
     pool: PgPool,
     /// The epoch of our lease, as its keeper tells it.
     told: watch::Receiver<Option<i64>>,
@@ -87,13 +86,11 @@ pub fn open(url: &Secret) -> Result<(Store, Writer, Keeper), Error> {
         // rows it stands for, and the topic tells them again.
         ("synchronous_commit", "off"),
     ]);
-    let pool = PgPoolOptions::new()
-        .max_connections(WRITERS_MAX)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_lazy_with(options.clone());
+    let pool =
+        PgPoolOptions::new().max_connections(WRITERS_MAX).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options);
     let (telling, told) = watch::channel(None);
     let keeper = Keeper::new(pool.clone(), telling);
-    Ok((Store { readers }, Writer { options, pool, told, epoch: None }, keeper))
+    Ok((Store { readers }, Writer { pool, told, epoch: None }, keeper))
 }
 
 async fn is_alive(connection: &mut PgConnection, idle_for: Duration) -> Result<bool, sqlx::Error> {
@@ -116,7 +113,7 @@ impl Store {
 
 impl Writer {
     pub(crate) async fn migrate(&mut self) -> Result<(), Error> {
-        migrate(&self.options, &MIGRATOR).await?;
+        migrate(&self.pool.connect_options(), &MIGRATOR).await?;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //!
 //! One file per promise. The topic itself is played in `world`; the system tests put a real one in its place.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a rate is told to people")]
 
 mod world;
 

@@ -63,7 +63,7 @@ pub(crate) use on_both_stores;
 /// Where the rows are, and a connection of the test's own to them.
 pub(crate) enum Place {
     Folder(TempDir, SqlitePool),
-    Database(TestDatabase),
+    Database(Box<TestDatabase>),
 }
 
 impl Place {
@@ -74,7 +74,7 @@ impl Place {
                 let options = SqliteConnectOptions::new().filename(folder.path().join("orders.db"));
                 Self::Folder(folder, SqlitePool::connect_lazy_with(options))
             }
-            Kind::Postgres => Self::Database(TestDatabase::create(&postgres::MIGRATOR).await),
+            Kind::Postgres => Self::Database(Box::new(TestDatabase::create(&postgres::MIGRATOR).await)),
         }
     }
 
