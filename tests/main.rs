@@ -29,6 +29,9 @@ mod crash_command;
 /// `order-query` may die at any moment.
 mod crash_query;
 
+/// Readers that share a database die, freeze and drain; one projects, and the figures stay exact.
+mod read_failover;
+
 /// Relays die, freeze and compete; nothing is lost and only one publishes.
 mod relay_failover;
 

@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use chassis::config::Secret;
 use domain::schema::{self, Origin};
 use query::api::Api;
 use query::freshness::Freshness;
 use query::progress::Progress;
-use query::store::sqlite;
+use query::store;
 use serde::Deserialize;
 
 /// Longer files are two files.
@@ -256,7 +257,8 @@ fn the_description_of_order_command_is_committed() {
 #[tokio::test]
 async fn the_description_of_order_query_is_committed() {
     let directory = tempfile::tempdir().unwrap();
-    let (store, _writer) = sqlite::open(&format!("sqlite://{}/x.db", directory.path().display())).await.unwrap();
-    let api = Api::new(store, Freshness::default(), Progress::default(), "USD".parse().unwrap());
+    let url = Secret::new(format!("sqlite://{}/x.db", directory.path().display()));
+    let opened = store::open(&url).await.unwrap();
+    let api = Api::new(opened.store, Freshness::default(), Progress::default(), "USD".parse().unwrap());
     is_committed("query", &api.router().1.to_pretty_json().unwrap());
 }

@@ -31,8 +31,8 @@ use utoipa_axum::routes;
 
 use crate::freshness::Freshness;
 use crate::progress::Progress;
-use crate::store;
-use crate::store::sqlite::{Store, Waiting};
+use crate::store::answer::Waiting;
+use crate::store::{self, Store};
 
 /// Requests that read at once; the connections that serve them are far fewer, and quick.
 const READS_MAX: usize = 512;

@@ -8,7 +8,7 @@ use chassis::http::Limits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use domain::Currency;
 
-/// Reads orders.events into a database of its own and answers questions about orders.
+/// Reads orders.events into a database of the read side and answers questions about orders.
 #[derive(Debug, Parser)]
 #[command(name = "order-query", version)]
 pub struct Cli {
@@ -74,9 +74,10 @@ impl Config {
 /// Where the read model lives.
 #[derive(Debug, Clone, Args)]
 pub struct Database {
-    /// The read model's file, as a URL
+    /// The read model: a file of this node, or a database that nodes share
     #[arg(
-        help = "The read model's file, as sqlite://orders.db or sqlite:///var/lib/orders.db",
+        help = "The read model: a file of this node, as sqlite:///var/lib/orders.db, or a database that nodes share, \
+                as postgres://user@host/database",
         long = "database-url",
         env = "QUERY_DATABASE_URL"
     )]

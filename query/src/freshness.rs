@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::store;
-use crate::store::sqlite::Store;
+use crate::store::Store;
 
 /// How long a waiting reader goes without looking.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);

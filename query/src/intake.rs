@@ -16,7 +16,7 @@ pub struct Position {
     pub offset: i64,
 }
 
-/// The headers of a record, in order. Ours are text; bytes that are not are shown with replacement characters.
+/// The headers of a record, in order. Ours are text; what is not is shown with replacement characters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(pub Vec<(String, String)>);
 
@@ -64,7 +64,7 @@ impl Record {
 
 impl From<Message> for Record {
     fn from(message: Message) -> Self {
-        let text = |(name, value): (String, Vec<u8>)| (name, String::from_utf8_lossy(&value).into_owned());
+        let text = |(name, value): (String, Vec<u8>)| (shown(name.as_bytes()), shown(&value));
         Self {
             position: Position { partition: message.partition, offset: message.offset },
             key: message.key,
@@ -169,6 +169,11 @@ impl Incoming {
     }
 }
 
+/// Bytes as text that every database can hold: PostgreSQL's has no NUL.
+fn shown(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")
+}
+
 fn meaning(record: &Record, default_currency: Currency) -> Meaning {
     let Some(payload) = record.payload.as_deref() else {
         return Meaning::Garbage { reason: Reason::NoValue, detail: "the record has no value".to_owned() };
@@ -177,7 +182,7 @@ fn meaning(record: &Record, default_currency: Currency) -> Meaning {
         Ok(schema::Decoded { recorded, origin }) => Meaning::Event { recorded: Box::new(recorded), origin },
         Err(DecodeError::Newer { order_id, version, .. }) => Meaning::Newer { order_id, version },
         Err(error @ DecodeError::Garbage { .. }) => {
-            return Meaning::Garbage { reason: Reason::Unreadable, detail: error.to_string() };
+            return Meaning::Garbage { reason: Reason::Unreadable, detail: shown(error.to_string().as_bytes()) };
         }
     };
     match (&record.key, &meaning) {
@@ -200,7 +205,7 @@ fn checked_key(key: &[u8], order_id: OrderId, foreign: bool) -> Option<Meaning> 
     if accepted {
         return None;
     }
-    let detail = format!("the key `{}` is not the order {order_id}", String::from_utf8_lossy(key));
+    let detail = format!("the key `{}` is not the order {order_id}", shown(key));
     Some(Meaning::Garbage { reason: Reason::WrongKey, detail })
 }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{LAG_EVENTS, LAG_SECONDS};
 use crate::progress::Progress;
+use crate::store::Store;
 
 /// How often the ends of the partitions are asked for.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
@@ -22,7 +23,12 @@ const MICROS_PER_MILLI: i64 = 1_000;
 /// # Errors
 ///
 /// None: what cannot be asked now is asked again.
-pub async fn sample(kafka: Kafka, progress: Progress, shutdown: CancellationToken) -> Result<(), Infallible> {
+pub async fn sample(
+    kafka: Kafka,
+    store: Store,
+    progress: Progress,
+    shutdown: CancellationToken,
+) -> Result<(), Infallible> {
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -39,7 +45,18 @@ pub async fn sample(kafka: Kafka, progress: Progress, shutdown: CancellationToke
             // The projector says so loudly; here the last sample stands.
             Err(error) => tracing::debug!(error = %ErrorChain(&error), "the ends of the partitions are not known now"),
         }
+        if progress.is_standby() {
+            follow(&store, &progress).await;
+        }
         show(&progress);
+    }
+}
+
+/// What another node has applied is known from what it stored.
+async fn follow(store: &Store, progress: &Progress) {
+    match store.checkpoints().await {
+        Ok(checkpoints) => progress.applied(&checkpoints),
+        Err(error) => tracing::debug!(error = %ErrorChain(&error), "the checkpoints are not known now"),
     }
 }
 

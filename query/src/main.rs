@@ -8,7 +8,7 @@ use chassis::tasks::terminated;
 use chassis::telemetry::{self, ErrorChain};
 use query::config::{Cli, Command, Config, Healthcheck, Migrate};
 use query::service::Service;
-use query::store::sqlite::open;
+use query::store::{Opened, open};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -39,7 +39,7 @@ async fn run(config: Config) -> Result<(), Failure> {
 
 async fn migrate(config: Migrate) -> Result<(), Failure> {
     telemetry::init(config.log.format, &config.log.filter)?;
-    let (_store, mut writer) = open(config.database.url.expose()).await?;
+    let Opened { mut writer, .. } = open(&config.database.url).await?;
     writer.migrate().await?;
     writer.close().await?;
     tracing::info!("the read model is migrated");

@@ -27,6 +27,9 @@ pub const RESTARTS_FROM_ZERO: &str = "projection_restarts_from_zero_total";
 /// One while the topic can be read, zero while it cannot.
 pub const TOPIC_READABLE: &str = "orders_projection_topic_readable";
 
+/// One on the node that projects, zero on the others.
+pub const OWNER: &str = "orders_projection_owner";
+
 /// Tells the recorder what the metrics mean, and shows the counters from the start: a counter that appears with its
 /// first event hides that event from a rate.
 pub fn describe() {
@@ -34,6 +37,7 @@ pub fn describe() {
     describe_gauge!(LAG_SECONDS, Unit::Seconds, "age of the newest applied event while behind, else zero");
     describe_gauge!(PARKED, Unit::Count, "events that wait for another event or for a newer program");
     describe_gauge!(TOPIC_READABLE, Unit::Count, "one while the topic can be read");
+    describe_gauge!(OWNER, Unit::Count, "one on the node that projects");
     describe_histogram!(BATCH_RECORDS, Unit::Count, "records in a step");
     describe_histogram!(STEP_SECONDS, Unit::Seconds, "how long a step takes");
     let counters = [

@@ -18,6 +18,7 @@ pub struct Progress {
 #[derive(Debug, Default)]
 struct State {
     verified: bool,
+    standby: bool,
     topic: Option<String>,
     next: BTreeMap<i32, i64>,
     ends: BTreeMap<i32, i64>,
@@ -49,12 +50,32 @@ impl Progress {
     pub fn reading(&self) {
         let mut state = self.state();
         state.verified = true;
+        state.standby = false;
         state.topic = None;
+    }
+
+    /// Another node projects: whether the topic can be read is its to know.
+    pub fn stands_by(&self) {
+        let mut state = self.state();
+        state.standby = true;
+        state.topic = None;
+        state.failing = None;
+    }
+
+    /// Whether another node projects.
+    pub fn is_standby(&self) -> bool {
+        self.state().standby
+    }
+
+    /// How far the partitions are applied, by whichever node.
+    pub fn applied(&self, checkpoints: &Checkpoints) {
+        self.state().next = next_offsets(checkpoints);
     }
 
     /// The topic cannot be read. True when that is news.
     pub fn not_readable(&self, why: String) -> bool {
         let mut state = self.state();
+        state.standby = false;
         let news = state.topic.as_ref() != Some(&why);
         state.topic = Some(why);
         news
@@ -74,7 +95,7 @@ impl Progress {
     pub fn stepped(&self, checkpoints: &Checkpoints, newest_event_micros: Option<i64>) {
         let mut state = self.state();
         state.failing = None;
-        state.next = checkpoints.partitions.iter().map(|known| (known.partition, known.next_offset())).collect();
+        state.next = next_offsets(checkpoints);
         state.newest_event_micros = state.newest_event_micros.max(newest_event_micros);
     }
 
@@ -126,4 +147,8 @@ impl Progress {
         // Every field is whole on its own.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn next_offsets(checkpoints: &Checkpoints) -> BTreeMap<i32, i64> {
+    checkpoints.partitions.iter().map(|known| (known.partition, known.next_offset())).collect()
 }

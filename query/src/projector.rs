@@ -4,6 +4,7 @@
 //!
 //! - **Invariant:** the checkpoint moves in the transaction of what it covers, so a crash at any point repeats or
 //!   resumes, and never skips (rules R8).
+//! - **Invariant:** where nodes share a store, one of them reads the topic and writes; the others wait for their turn.
 //! - **Invariant:** every record ends applied, known already, waiting, or set aside with a reason; each of those is
 //!   a row or was one before (rules R9, R10).
 
@@ -29,8 +30,7 @@ use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::product_demand::ProductDemand;
 use crate::reader::{NotReadable, TopicReader};
-use crate::store::sqlite::Writer;
-use crate::store::{self, Changes};
+use crate::store::{self, Changes, Turn, Writer};
 
 /// Orders whose waiting events are tried again in one transaction at start.
 const RETRY_ORDERS_MAX: u32 = 500;
@@ -60,6 +60,8 @@ pub enum Step {
     Idle,
     /// The topic cannot be read now.
     Waiting,
+    /// Another node projects.
+    Standby,
 }
 
 /// What became of a batch.
@@ -105,11 +107,15 @@ impl Projector {
                 Ok(Read::Records(records)) => self.project(records).await,
                 Ok(Read::Nothing) => Ok(Step::Idle),
                 Ok(Read::NotReadable) => Ok(Step::Waiting),
+                Ok(Read::NotOurTurn) => Ok(Step::Standby),
                 Err(error) => Err(error),
             };
             match step {
                 Ok(Step::Applied(_) | Step::Idle) => continue,
-                Ok(Step::Waiting) => {}
+                Ok(Step::Waiting | Step::Standby) => {}
+                Err(store::Error::Superseded) => {
+                    tracing::warn!("another node projects now: what this one had read is dropped");
+                }
                 Err(error) => self.failed(&error),
             }
             tokio::select! {
@@ -134,6 +140,7 @@ impl Projector {
             Read::Records(records) => self.project(records).await,
             Read::Nothing => Ok(Step::Idle),
             Read::NotReadable => Ok(Step::Waiting),
+            Read::NotOurTurn => Ok(Step::Standby),
         }
     }
 
@@ -176,6 +183,15 @@ impl Projector {
 
     /// Waits for records. Dropping this future loses nothing.
     async fn read(&mut self) -> Result<Read, store::Error> {
+        match self.writer.turn() {
+            Turn::Ours => {}
+            Turn::New => self.begin_anew(),
+            Turn::NotOurs => {
+                self.begin_anew();
+                self.progress.stands_by();
+                return Ok(Read::NotOurTurn);
+            }
+        }
         if !self.retried {
             self.retry_newer().await?;
             self.retried = true;
@@ -189,6 +205,12 @@ impl Projector {
                 Ok(Read::NotReadable)
             }
         }
+    }
+
+    /// Forgets what was read: others may have written since.
+    fn begin_anew(&mut self) {
+        self.reader.close();
+        self.retried = false;
     }
 
     async fn poll_and_check(&mut self) -> Result<Vec<Record>, NotReadable> {
@@ -339,6 +361,7 @@ enum Read {
     Records(Vec<Record>),
     Nothing,
     NotReadable,
+    NotOurTurn,
 }
 
 /// The checkpoints once these records are applied.

@@ -22,8 +22,7 @@ use crate::metrics;
 use crate::progress::Progress;
 use crate::projector::Projector;
 use crate::reader::TopicReader;
-use crate::store;
-use crate::store::sqlite::{Store, open};
+use crate::store::{self, Opened, Store, open};
 
 /// Why the service does not start.
 #[derive(Debug, Error)]
@@ -62,7 +61,7 @@ impl Service {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let recorder = Metrics::install();
         metrics::describe();
-        let (store, mut writer) = open(config.database.url.expose()).await?;
+        let Opened { store, mut writer, keeper } = open(&config.database.url).await?;
         if config.migrate == MigrateAtStart::Auto {
             writer.migrate().await?;
         }
@@ -83,7 +82,12 @@ impl Service {
         let (grace, limits, shutdown) = (config.drain_grace(), config.http, tasks.shutdown());
         tasks.spawn("http", async move { serve(listener, router, &limits, shutdown).await });
         tasks.spawn("projector", projector.run(tasks.shutdown()));
-        tasks.spawn("lag", lag::sample(config.kafka, progress.clone(), tasks.shutdown()));
+        match keeper {
+            // Ends when the projector has closed its writer.
+            Some(keeper) => tasks.spawn("lease", keeper.run()),
+            None => ::metrics::gauge!(metrics::OWNER).set(1.0),
+        }
+        tasks.spawn("lag", lag::sample(config.kafka, store.clone(), progress.clone(), tasks.shutdown()));
         tasks.spawn("quick-check", quick_check(store.clone(), progress, tasks.shutdown()));
         tracing::info!(%address, "order-query listens");
         Ok(Self { address, tasks, health, store, grace })
@@ -133,8 +137,9 @@ fn health(store: &Store, progress: &Progress) -> Health {
     });
     let verified = progress.clone();
     health.register("topic", move || {
-        // Once verified, a topic that is away makes answers old, not wrong: they are served on.
-        let waiting = (!verified.was_verified())
+        // Once verified, a topic that is away makes answers old, not wrong: they are served on. Where another node
+        // reads it, this one serves what that one wrote.
+        let waiting = (!verified.was_verified() && !verified.is_standby())
             .then(|| verified.topic_problem().unwrap_or_else(|| "not verified yet".to_owned()));
         async move { waiting.map_or(Ok(()), Err) }
     });

@@ -1,10 +1,25 @@
 //! Where the read models live. A store loads rows by key, writes rows in bulk, and answers the API's questions; it
 //! knows no rule of any projection.
+//!
+//! Two databases can be one: a SQLite file that belongs to this node, or a PostgreSQL database that several nodes share
+//! and one of them projects into. The rest of the service sees [`Store`], [`Writer`] and [`Transaction`] and does not
+//! ask which it is.
+
+pub mod answer;
+
+pub mod postgres;
 
 pub mod sqlite;
 
+mod record;
+
+mod reading;
+
+mod writing;
+
 use std::error::Error as StdError;
 
+use chassis::config::Secret;
 use thiserror::Error;
 
 use crate::batch::{Batch, ParkedKey};
@@ -14,6 +29,75 @@ use crate::projection::Totals;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::product_demand::ProductDemand;
+
+/// The read side: cheap to clone, never writes.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// A file of this node.
+    Sqlite(sqlite::Store),
+    /// A database that nodes share.
+    Postgres(postgres::Store),
+}
+
+/// The write side. There is one in a process, and one that may write at a time.
+#[derive(Debug)]
+pub enum Writer {
+    /// A file of this node.
+    Sqlite(sqlite::Writer),
+    /// A database that nodes share.
+    Postgres(postgres::Writer),
+}
+
+/// One transaction of the writer. Dropped without a commit, it leaves no trace.
+#[derive(Debug)]
+pub enum Transaction<'w> {
+    /// In a file of this node.
+    Sqlite(sqlite::Transaction<'w>),
+    /// In a database that nodes share.
+    Postgres(postgres::Transaction),
+}
+
+/// Whether this node projects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It does, as before.
+    Ours,
+    /// It does now: others may have written since, so only what the store says counts.
+    New,
+    /// Another node does, or may.
+    NotOurs,
+}
+
+/// A store that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The read side.
+    pub store: Store,
+    /// The write side.
+    pub writer: Writer,
+    /// Whoever takes the right to write and keeps it, where nodes share the store. Has to run.
+    pub keeper: Option<postgres::Keeper>,
+}
+
+/// Opens the store that `url` names: `sqlite://…` or `postgres://…`.
+///
+/// # Errors
+///
+/// When the URL is neither, or the database cannot be used.
+pub async fn open(url: &Secret) -> Result<Opened, Error> {
+    let scheme = url.expose().split_once(':').map_or("", |(scheme, _rest)| scheme);
+    match scheme {
+        "sqlite" => {
+            let (store, writer) = sqlite::open(url.expose()).await?;
+            Ok(Opened { store: Store::Sqlite(store), writer: Writer::Sqlite(writer), keeper: None })
+        }
+        "postgres" | "postgresql" => {
+            let (store, writer, keeper) = postgres::open(url)?;
+            Ok(Opened { store: Store::Postgres(store), writer: Writer::Postgres(writer), keeper: Some(keeper) })
+        }
+        _ => Err(Error::Unusable { reason: "its URL starts with neither sqlite: nor postgres:".to_owned() }),
+    }
+}
 
 /// What can go wrong with a store.
 #[derive(Debug, Error)]
@@ -27,6 +111,12 @@ pub enum Error {
     /// The migrations cannot be applied.
     #[error("the read model cannot be migrated")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The server cannot be used.
+    #[error("the read model's server cannot be used")]
+    Server(#[from] chassis::postgres::Error),
+    /// Another node projects now. Nothing of the transaction is kept.
+    #[error("another node projects now")]
+    Superseded,
     /// The database refused or failed.
     #[error("the read model cannot be read or written")]
     Database(#[from] sqlx::Error),

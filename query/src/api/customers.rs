@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{Api, cursor, failed, page};
-use crate::store::sqlite::CustomerTotals;
+use crate::store::answer::CustomerTotals;
 
 /// A customer.
 #[derive(Serialize, ToSchema)]

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::orders::FreshQuery;
 use super::{Api, failed, unknown_order};
 use crate::store;
-use crate::store::sqlite::Event;
+use crate::store::answer::Event;
 
 /// An event of an order.
 #[derive(Serialize, ToSchema)]

@@ -11,12 +11,13 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{Api, failed, page};
+use crate::store::answer::{ListedLetter, ListedParked};
 
 /// How the projection is doing.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Projection)]
 pub(super) struct ProjectionDocument {
-    /// `reading`, or why the topic cannot be read now
+    /// `reading`, `another node reads it`, or why the topic cannot be read now
     topic: String,
     /// When the newest applied event happened, since this process started
     newest_event_at: Option<DateTime<Utc>>,
@@ -84,6 +85,7 @@ pub(super) struct LimitQuery {
 pub(super) async fn projection(State(api): State<Arc<Api>>) -> Json<ProjectionDocument> {
     let topic = match api.progress.topic_problem() {
         Some(problem) => problem,
+        None if api.progress.is_standby() => "another node reads it".to_owned(),
         None if api.progress.was_verified() => "reading".to_owned(),
         None => "not looked at yet".to_owned(),
     };
@@ -115,7 +117,7 @@ pub(super) async fn dead_letters(
     let limit = page::limit(query.limit)?;
     let _permit = api.reads.try_enter()?;
     let letters = api.store.dead_letters(limit).await.map_err(failed)?;
-    let document = |letter: crate::store::sqlite::ListedLetter| LetterDocument {
+    let document = |letter: ListedLetter| LetterDocument {
         topic: letter.topic,
         partition: letter.position.partition,
         offset: letter.position.offset,
@@ -146,7 +148,7 @@ pub(super) async fn parked(
     let limit = page::limit(query.limit)?;
     let _permit = api.reads.try_enter()?;
     let parked = api.store.parked(limit).await.map_err(failed)?;
-    let document = |parked: crate::store::sqlite::ListedParked| ParkedDocument {
+    let document = |parked: ListedParked| ParkedDocument {
         order_id: parked.order_id.0,
         version: parked.version.0,
         cause: parked.cause,

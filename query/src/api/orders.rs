@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{Api, cursor, failed, invalid_query, page, stale, unknown_order};
-use crate::store::sqlite::{Detail, ListFilter};
+use crate::store::answer::{Detail, ListFilter};
 
 /// How long a reader waits for a version unless it says otherwise.
 const WAIT_DEFAULT: Duration = Duration::from_secs(2);

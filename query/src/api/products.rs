@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, cursor, failed, page};
-use crate::store::sqlite::ProductTotals;
+use crate::store::answer::ProductTotals;
 
 /// The demand for a product in one currency.
 #[derive(Serialize, ToSchema)]

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Api, cursor, failed, page};
-use crate::store::sqlite::DayTotals;
+use crate::store::answer::DayTotals;
 
 /// A day's sales in one currency.
 #[derive(Serialize, ToSchema)]

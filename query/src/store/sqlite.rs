@@ -17,9 +17,6 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection as _, Sqlite};
 
-pub use intake::{ListedLetter, ListedParked};
-pub use read::{CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, ProductTotals, Waiting};
-
 use super::Error;
 
 /// The tables, as `sqlx migrate run --source migrations/query/sqlite` makes them.
@@ -106,71 +103,41 @@ async fn check_version(connection: &mut SqliteConnection) -> Result<(), Error> {
 }
 
 impl Store {
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    ///
-    /// When it does not, or has no tables.
-    pub async fn ping(&self) -> Result<(), Error> {
+    pub(crate) async fn ping(&self) -> Result<(), Error> {
         sqlx::query("select 1 from checkpoints limit 1").fetch_optional(&self.readers).await?;
         Ok(())
     }
 
-    /// Reads the whole file and tells what is wrong with it; none when all is well.
-    ///
-    /// # Errors
-    ///
-    /// When the database does not answer.
-    pub async fn quick_check(&self) -> Result<Option<String>, Error> {
+    pub(crate) async fn quick_check(&self) -> Result<Option<String>, Error> {
         let found: Vec<String> = sqlx::query_scalar("pragma quick_check").fetch_all(&self.readers).await?;
         Ok(if found == ["ok"] { None } else { Some(found.join("; ")) })
     }
 
-    /// Waits for the readers to finish and closes them.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.readers.close().await;
     }
 }
 
 impl Writer {
-    /// Applies the migrations that are missing.
-    ///
-    /// # Errors
-    ///
-    /// When one fails, or the file was migrated by another release.
-    pub async fn migrate(&mut self) -> Result<(), Error> {
+    pub(crate) async fn migrate(&mut self) -> Result<(), Error> {
         MIGRATOR.run(&mut self.connection).await?;
         Ok(())
     }
 
-    /// Begins a transaction that nobody else's write can come between.
-    ///
-    /// # Errors
-    ///
-    /// When the database is locked for longer than the busy timeout, or fails.
-    pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+    // Immediate: nobody else's write can come between the loads and the saves.
+    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
         let inner = self.connection.begin_with("begin immediate").await?;
         Ok(Transaction { inner })
     }
 
-    /// Closes the file in good order.
-    ///
-    /// # Errors
-    ///
-    /// When the last checkpoint of the WAL fails; nothing is lost by it.
-    pub async fn close(self) -> Result<(), Error> {
+    pub(crate) async fn close(self) -> Result<(), Error> {
         self.connection.close().await?;
         Ok(())
     }
 }
 
 impl Transaction<'_> {
-    /// Makes it so.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails; then nothing of the transaction is kept.
-    pub async fn commit(self) -> Result<(), Error> {
+    pub(crate) async fn commit(self) -> Result<(), Error> {
         self.inner.commit().await?;
         Ok(())
     }

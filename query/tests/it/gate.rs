@@ -4,7 +4,18 @@ use domain::{OrderEvent, Recorded, Version, schema};
 use query::intake::Record;
 use query::projector::Summary;
 
-use crate::world::{World, order, whole_life};
+use crate::world::{Kind, World, on_both_stores, order, whole_life};
+
+on_both_stores!(
+    repeated_events_change_nothing,
+    an_event_waits_until_the_one_before_it_comes,
+    a_hole_may_open_and_close_in_one_batch_or_before_the_first_event,
+    contradicting_events_stop_their_order_and_no_other,
+    a_contradiction_among_waiting_events_is_a_fork_too,
+    what_a_newer_release_wrote_waits_for_the_upgrade_with_all_that_follows,
+    a_newer_event_behind_a_hole_holds_up_only_what_follows_it,
+    garbage_is_set_aside_with_its_reason_and_whatever_it_was,
+);
 
 /// The event as a release of the future would write it.
 fn from_the_future(world: &mut World, event: &Recorded<OrderEvent>) -> Record {
@@ -15,12 +26,11 @@ fn from_the_future(world: &mut World, event: &Recorded<OrderEvent>) -> Record {
 /// What an upgrade does to messages that wait: this program understands them.
 async fn upgrade(world: &World) {
     let statement = "update parked set message = replace(message, '\"schema_version\":9', '\"schema_version\":1')";
-    sqlx::query(statement).execute(&world.raw).await.unwrap();
+    world.tamper(statement, statement).await;
 }
 
-#[tokio::test]
-async fn repeated_events_change_nothing() {
-    let mut world = World::new().await;
+async fn repeated_events_change_nothing(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     world.happen(&events).await;
     let before = world.dump().await;
@@ -35,9 +45,8 @@ async fn repeated_events_change_nothing() {
     assert_eq!((summary.applied, summary.duplicates), (4, 4));
 }
 
-#[tokio::test]
-async fn an_event_waits_until_the_one_before_it_comes() {
-    let mut world = World::new().await;
+async fn an_event_waits_until_the_one_before_it_comes(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     let summary = world.happen(&[events[0].clone(), events[2].clone(), events[3].clone()]).await;
     assert_eq!((summary.applied, summary.parked), (1, 2));
@@ -61,9 +70,8 @@ async fn an_event_waits_until_the_one_before_it_comes() {
     assert_eq!(world.happen(&events).await.duplicates, 4);
 }
 
-#[tokio::test]
-async fn a_hole_may_open_and_close_in_one_batch_or_before_the_first_event() {
-    let mut world = World::new().await;
+async fn a_hole_may_open_and_close_in_one_batch_or_before_the_first_event(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     let upside_down: Vec<_> = events.iter().rev().cloned().collect();
     assert_eq!(world.happen(&upside_down).await.applied, 4);
@@ -79,9 +87,8 @@ async fn a_hole_may_open_and_close_in_one_batch_or_before_the_first_event() {
     assert_eq!(world.count("select count(*) from orders where status = 'DELIVERED'").await, 2);
 }
 
-#[tokio::test]
-async fn contradicting_events_stop_their_order_and_no_other() {
-    let mut world = World::new().await;
+async fn contradicting_events_stop_their_order_and_no_other(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     world.happen(&events[..2]).await;
     let mut other = events[1].clone();
@@ -96,9 +103,8 @@ async fn contradicting_events_stop_their_order_and_no_other() {
     assert_eq!((summary.applied, summary.duplicates, summary.parked), (0, 4, 0));
 }
 
-#[tokio::test]
-async fn a_contradiction_among_waiting_events_is_a_fork_too() {
-    let mut world = World::new().await;
+async fn a_contradiction_among_waiting_events_is_a_fork_too(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     let mut other = events[2].clone();
     other.event_id = domain::EventId::derived(order(99), other.version);
@@ -108,9 +114,8 @@ async fn a_contradiction_among_waiting_events_is_a_fork_too() {
     assert_eq!(world.count("select count(*) from parked").await, 3);
 }
 
-#[tokio::test]
-async fn what_a_newer_release_wrote_waits_for_the_upgrade_with_all_that_follows() {
-    let mut world = World::new().await;
+async fn what_a_newer_release_wrote_waits_for_the_upgrade_with_all_that_follows(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     world.happen(&events[..1]).await;
     let newer = from_the_future(&mut world, &events[1]);
@@ -129,9 +134,8 @@ async fn what_a_newer_release_wrote_waits_for_the_upgrade_with_all_that_follows(
     assert_eq!(world.count("select count(*) from parked").await, 0);
 }
 
-#[tokio::test]
-async fn a_newer_event_behind_a_hole_holds_up_only_what_follows_it() {
-    let mut world = World::new().await;
+async fn a_newer_event_behind_a_hole_holds_up_only_what_follows_it(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     let newer = from_the_future(&mut world, &events[2]);
     world.apply(vec![newer]).await;
@@ -142,9 +146,8 @@ async fn a_newer_event_behind_a_hole_holds_up_only_what_follows_it() {
     assert_eq!(world.projector.retry_newer().await.unwrap().applied, 2);
 }
 
-#[tokio::test]
-async fn garbage_is_set_aside_with_its_reason_and_whatever_it_was() {
-    let mut world = World::new().await;
+async fn garbage_is_set_aside_with_its_reason_and_whatever_it_was(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     let mut records = vec![
         world.message(order(1), "{".into()),
@@ -166,11 +169,11 @@ async fn garbage_is_set_aside_with_its_reason_and_whatever_it_was() {
         letters.as_array().unwrap().iter().map(|letter| letter["reason"].as_str().unwrap()).collect();
     reasons.sort_unstable();
     assert_eq!(reasons, ["no-value", "out-of-place", "unreadable", "unreadable", "unreadable", "wrong-key"]);
-    let kept: Vec<u8> = sqlx::query_scalar("select payload from dead_letters where hex(payload) = 'FF00FE'")
-        .fetch_one(&world.raw)
-        .await
-        .unwrap();
-    assert_eq!(kept, [0xff, 0x00, 0xfe]);
+    let kept = match kind {
+        Kind::Sqlite => "select count(*) from dead_letters where payload = x'FF00FE'",
+        Kind::Postgres => "select count(*) from dead_letters where payload = '\\xFF00FE'::bytea",
+    };
+    assert_eq!(world.count(kept).await, 1);
     // Read again, after a start from zero, it is the same garbage.
     world.apply(records).await;
     assert_eq!(world.count("select count(*) from dead_letters").await, 6);

@@ -4,11 +4,19 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::world::{Answer, History, World, at, day, order};
+use crate::world::{Answer, History, Kind, World, at, day, on_both_stores, order};
+
+on_both_stores!(
+    pages_walk_everything_exactly_once_newest_first,
+    a_page_survives_orders_that_come_while_it_is_read,
+    filters_narrow_and_combine,
+    an_empty_list_is_an_empty_array,
+    unknown_and_malformed_parameters_are_refused,
+);
 
 /// 25 orders, several at the same instant, of three customers, half of them paid.
-async fn many() -> World {
-    let mut world = World::new().await;
+async fn many(kind: Kind) -> World {
+    let mut world = World::new(kind).await;
     for n in 0..25_u32 {
         let history = History::new(order(u128::from(n) * 7 % 25), day(1 + n / 5)).created(
             &format!("customer-{}", n % 3),
@@ -42,9 +50,8 @@ async fn walk(world: &World, first: &str) -> Vec<String> {
     seen
 }
 
-#[tokio::test]
-async fn pages_walk_everything_exactly_once_newest_first() {
-    let world = many().await;
+async fn pages_walk_everything_exactly_once_newest_first(kind: Kind) {
+    let world = many(kind).await;
     let all = world.get("/orders").await;
     assert!(!all.headers.contains_key("link"));
     let all_ids = ids(&all);
@@ -60,9 +67,8 @@ async fn pages_walk_everything_exactly_once_newest_first() {
     assert_eq!(of_one.len(), 8);
 }
 
-#[tokio::test]
-async fn a_page_survives_orders_that_come_while_it_is_read() {
-    let mut world = many().await;
+async fn a_page_survives_orders_that_come_while_it_is_read(kind: Kind) {
+    let mut world = many(kind).await;
     let all_ids = ids(&world.get("/orders").await);
     let first = world.get("/orders?limit=10").await;
     let newer = History::new(order(1000), day(9)).created("customer-1", "USD", &[("even", 1, "1.00")]);
@@ -72,9 +78,8 @@ async fn a_page_survives_orders_that_come_while_it_is_read() {
     assert_eq!([ids(&first), rest].concat(), all_ids);
 }
 
-#[tokio::test]
-async fn filters_narrow_and_combine() {
-    let mut world = many().await;
+async fn filters_narrow_and_combine(kind: Kind) {
+    let mut world = many(kind).await;
     let yen = History::new(order(500), day(1)).created("customer-9", "JPY", &[("even", 1, "100")]);
     world.happen(&yen.events).await;
     let count = async |query: &str| ids(&world.get(&format!("/orders?{query}")).await).len();
@@ -89,17 +94,15 @@ async fn filters_narrow_and_combine() {
     assert_eq!(count("currency=JPY").await, 1);
 }
 
-#[tokio::test]
-async fn an_empty_list_is_an_empty_array() {
-    let world = World::new().await;
+async fn an_empty_list_is_an_empty_array(kind: Kind) {
+    let world = World::new(kind).await;
     let answer = world.get("/orders").await;
     assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, "[]"));
     assert_eq!(answer.headers["content-type"], "application/json");
 }
 
-#[tokio::test]
-async fn unknown_and_malformed_parameters_are_refused() {
-    let world = World::new().await;
+async fn unknown_and_malformed_parameters_are_refused(kind: Kind) {
+    let world = World::new(kind).await;
     for query in [
         "colour=red",
         "limit=0",

@@ -1,7 +1,9 @@
-//! The query service on a real SQLite file: the projector driven by hand, the API through its router.
+//! The query service on both of its stores, a real SQLite file and a real PostgreSQL: the projector
+//! driven by hand, the API through its router.
 //!
 //! One file per promise. The topic itself is played in `world`; the system tests put a real one in its place.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a rate is told to people")]
 
 mod world;
 
@@ -22,5 +24,9 @@ mod replay;
 mod topic;
 
 mod service;
+
+mod sharing;
+
+mod both;
 
 mod speed;

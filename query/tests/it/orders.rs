@@ -5,11 +5,19 @@ use std::time::Duration;
 use domain::schema;
 use serde_json::json;
 
-use crate::world::{History, World, day, order, whole_life};
+use crate::world::{History, Kind, World, day, on_both_stores, order, whole_life};
 
-#[tokio::test]
-async fn an_order_shows_its_whole_life() {
-    let mut world = World::new().await;
+on_both_stores!(
+    an_order_shows_its_whole_life,
+    unknown_and_malformed_ids_are_told_apart,
+    what_is_known_is_not_sent_again,
+    the_history_is_every_event_as_it_was_published,
+    a_reader_can_wait_for_a_version,
+    an_order_that_is_not_there_yet_can_be_waited_for_too,
+);
+
+async fn an_order_shows_its_whole_life(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     world.happen(&events[..1]).await;
     let created = world.get(&format!("/orders/{}", order(1))).await;
@@ -38,9 +46,8 @@ async fn an_order_shows_its_whole_life() {
     assert_eq!(cancelled.json()["cancelled"]["reason"], "changed my mind");
 }
 
-#[tokio::test]
-async fn unknown_and_malformed_ids_are_told_apart() {
-    let world = World::new().await;
+async fn unknown_and_malformed_ids_are_told_apart(kind: Kind) {
+    let world = World::new(kind).await;
     world.get(&format!("/orders/{}", order(1))).await.assert_problem(404, "unknown-order");
     world.get(&format!("/orders/{}/history", order(1))).await.assert_problem(404, "unknown-order");
     world.get("/orders/not-an-id").await.assert_problem(400, "invalid-id");
@@ -48,9 +55,8 @@ async fn unknown_and_malformed_ids_are_told_apart() {
     world.get("/nowhere").await.assert_problem(404, "not-found");
 }
 
-#[tokio::test]
-async fn what_is_known_is_not_sent_again() {
-    let mut world = World::new().await;
+async fn what_is_known_is_not_sent_again(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     world.happen(&events[..2]).await;
     let path = format!("/orders/{}", order(1));
@@ -65,9 +71,8 @@ async fn what_is_known_is_not_sent_again() {
     assert_eq!(world.get_with(&path, &[("if-none-match", "W/\"2\"")]).await.status, 200);
 }
 
-#[tokio::test]
-async fn the_history_is_every_event_as_it_was_published() {
-    let mut world = World::new().await;
+async fn the_history_is_every_event_as_it_was_published(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     world.happen(&events).await;
     let history = world.get(&format!("/orders/{}/history", order(1))).await;
@@ -85,9 +90,8 @@ async fn the_history_is_every_event_as_it_was_published() {
     assert_eq!(versions, [1, 2, 3, 4]);
 }
 
-#[tokio::test]
-async fn a_reader_can_wait_for_a_version() {
-    let mut world = World::new().await;
+async fn a_reader_can_wait_for_a_version(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     world.happen(&events[..1]).await;
     let path = format!("/orders/{}?min_version=2", order(1));
@@ -107,9 +111,8 @@ async fn a_reader_can_wait_for_a_version() {
     assert_eq!(history.json().as_array().unwrap().len(), 2);
 }
 
-#[tokio::test]
-async fn an_order_that_is_not_there_yet_can_be_waited_for_too() {
-    let mut world = World::new().await;
+async fn an_order_that_is_not_there_yet_can_be_waited_for_too(kind: Kind) {
+    let mut world = World::new(kind).await;
     let router = world.router.clone();
     let path = format!("/orders/{}?min_version=1", order(1));
     let waiting = tokio::spawn(async move { crate::world::get(&router, &path, &[("prefer", "wait=10")]).await });

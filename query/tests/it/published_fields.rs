@@ -3,7 +3,14 @@
 use domain::schema;
 use query::intake::{Headers, Record};
 
-use crate::world::{World, order, whole_life};
+use crate::world::{Kind, World, on_both_stores, order, whole_life};
+
+on_both_stores!(
+    it_becomes_version_1_of_its_order,
+    repeated_it_is_a_duplicate_and_contradicted_a_dead_letter_but_never_a_fork,
+    about_an_order_of_the_log_it_is_compared_with_its_first_event,
+    its_key_may_be_anything_but_another_order,
+);
 
 const MESSAGE: &str = r#"{ "event_type": "OrderCreated", "order_id": "123e4567-e89b-12d3-a456-426614174000",
   "customer_id": "customer-1",
@@ -16,9 +23,8 @@ fn bare(world: &mut World, text: &str) -> Record {
     Record { key: None, headers: Headers::default(), ..world.message(order(1), text.to_owned()) }
 }
 
-#[tokio::test]
-async fn it_becomes_version_1_of_its_order() {
-    let mut world = World::new().await;
+async fn it_becomes_version_1_of_its_order(kind: Kind) {
+    let mut world = World::new(kind).await;
     let record = bare(&mut world, MESSAGE);
     assert_eq!(world.apply(vec![record]).await.applied, 1);
     let seen = world.get(PATH).await;
@@ -33,9 +39,8 @@ async fn it_becomes_version_1_of_its_order() {
     assert!(products.text.contains(r#"{"sku":"prod-1","currency":"USD","units":2,"revenue":0.00}"#), "{products:?}");
 }
 
-#[tokio::test]
-async fn repeated_it_is_a_duplicate_and_contradicted_a_dead_letter_but_never_a_fork() {
-    let mut world = World::new().await;
+async fn repeated_it_is_a_duplicate_and_contradicted_a_dead_letter_but_never_a_fork(kind: Kind) {
+    let mut world = World::new(kind).await;
     let record = bare(&mut world, MESSAGE);
     // The same facts in other words.
     let respelt = MESSAGE.replace("42.50", "42.5").replace("10:00:00Z", "10:00:00.000Z");
@@ -51,9 +56,8 @@ async fn repeated_it_is_a_duplicate_and_contradicted_a_dead_letter_but_never_a_f
     assert_eq!((letters.as_array().unwrap().len(), &letters[0]["reason"]), (1, &"contradiction".into()));
 }
 
-#[tokio::test]
-async fn about_an_order_of_the_log_it_is_compared_with_its_first_event() {
-    let mut world = World::new().await;
+async fn about_an_order_of_the_log_it_is_compared_with_its_first_event(kind: Kind) {
+    let mut world = World::new(kind).await;
     let events = whole_life(1);
     world.happen(&events).await;
     let published = schema::encode(&events[0]).unwrap();
@@ -65,9 +69,8 @@ async fn about_an_order_of_the_log_it_is_compared_with_its_first_event() {
     assert_eq!((summary.duplicates, summary.dead_letters, summary.parked), (1, 1, 0));
 }
 
-#[tokio::test]
-async fn its_key_may_be_anything_but_another_order() {
-    let mut world = World::new().await;
+async fn its_key_may_be_anything_but_another_order(kind: Kind) {
+    let mut world = World::new(kind).await;
     let keyed = |key: &str, record: Record| Record { key: Some(key.as_bytes().to_vec()), ..record };
     let by_customer = keyed("customer-1", bare(&mut world, MESSAGE));
     assert_eq!(world.apply(vec![by_customer]).await.applied, 1);

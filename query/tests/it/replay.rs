@@ -5,8 +5,9 @@ use domain::{Decider as _, EventId, Order, OrderEvent, Recorded, Version, fold};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use query::intake::Record;
+use serde_json::Value;
 
-use crate::world::{World, day, money, order};
+use crate::world::{Kind, World, day, money, order};
 
 fn command() -> impl Strategy<Value = OrderCommand> {
     prop_oneof![
@@ -44,8 +45,8 @@ fn history(n: u128, commands: &[OrderCommand]) -> Vec<Recorded<OrderEvent>> {
 
 /// Applies each partition's records in its order, choosing the next partition by `choices`, which also tell where a
 /// record is repeated and where a batch ends.
-async fn play(partitions: &[Vec<Record>], choices: &[u8]) -> Vec<String> {
-    let mut world = World::new().await;
+async fn play(kind: Kind, partitions: &[Vec<Record>], choices: &[u8]) -> Vec<Value> {
+    let mut world = World::new(kind).await;
     let mut read: Vec<usize> = vec![0; partitions.len()];
     let mut batch = Vec::new();
     let mut choices = choices.iter().cycle();
@@ -70,27 +71,47 @@ async fn play(partitions: &[Vec<Record>], choices: &[u8]) -> Vec<String> {
     world.dump().await
 }
 
+/// Plays the orders in order into SQLite, and shuffled into a store of this kind: the rows must be the same.
+fn ends_the_same(kind: Kind, orders: &[Vec<OrderCommand>], choices: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut writer = World::new(Kind::Sqlite).await;
+        let mut partitions = vec![Vec::new(); 3];
+        for (n, commands) in (0..).zip(orders) {
+            for event in history(n, commands) {
+                let record = writer.record(&event);
+                partitions[usize::try_from(record.position.partition).unwrap()].push(record);
+            }
+        }
+        let in_order = play(Kind::Sqlite, &partitions, &[1]).await;
+        let shuffled = play(kind, &partitions, choices).await;
+        assert_eq!(in_order, shuffled);
+    });
+}
+
+fn lives() -> impl Strategy<Value = Vec<Vec<OrderCommand>>> {
+    prop::collection::vec(prop::collection::vec(command(), 0..6), 1..12)
+}
+
+fn choices() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(1..=255_u8, 8..64)
+}
+
 proptest! {
     #![proptest_config(Config { cases: 24, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn every_interleaving_with_repeats_ends_the_same(
-        orders in prop::collection::vec(prop::collection::vec(command(), 0..6), 1..12),
-        choices in prop::collection::vec(1..=255_u8, 8..64),
-    ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut writer = World::new().await;
-            let mut partitions = vec![Vec::new(); 3];
-            for (n, commands) in (0..).zip(&orders) {
-                for event in history(n, commands) {
-                    let record = writer.record(&event);
-                    partitions[usize::try_from(record.position.partition).unwrap()].push(record);
-                }
-            }
-            let in_order = play(&partitions, &[1]).await;
-            let shuffled = play(&partitions, &choices).await;
-            assert_eq!(in_order, shuffled);
-        });
+    fn every_interleaving_with_repeats_ends_the_same_in_sqlite(orders in lives(), choices in choices()) {
+        ends_the_same(Kind::Sqlite, &orders, &choices);
+    }
+}
+
+proptest! {
+    // Each case makes a database.
+    #![proptest_config(Config { cases: 6, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn every_interleaving_with_repeats_ends_the_same_in_postgres(orders in lives(), choices in choices()) {
+        ends_the_same(Kind::Postgres, &orders, &choices);
     }
 }

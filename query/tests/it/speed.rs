@@ -5,14 +5,15 @@ use std::time::Instant;
 use domain::OrderId;
 use uuid::Uuid;
 
-use crate::world::{History, World, day};
+use crate::world::{History, Kind, World, day, on_both_stores};
+
+on_both_stores!(ten_thousand_events_are_projected,);
 
 const ORDERS: u64 = 2_500;
 const BATCH: usize = 2_000;
 
-#[tokio::test]
-async fn ten_thousand_events_are_projected() {
-    let mut world = World::new().await;
+async fn ten_thousand_events_are_projected(kind: Kind) {
+    let mut world = World::new(kind).await;
     let mut records = Vec::new();
     for n in 0..ORDERS {
         let order = OrderId(Uuid::now_v7());

@@ -10,7 +10,14 @@ use chassis::testkit;
 use domain::{OrderEvent, Recorded, schema};
 use query::projector::Step;
 
-use crate::world::{World, order, whole_life};
+use crate::world::{Kind, World, on_both_stores, order, whole_life};
+
+on_both_stores!(
+    a_restart_goes_on_where_it_was,
+    another_topic_is_read_from_its_beginning_over_the_rows_there_are,
+    a_topic_that_is_not_there_yet_is_waited_for,
+    a_topic_with_other_partitions_is_not_read,
+);
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const HISTORY: &str = "select count(*) from order_history";
@@ -48,16 +55,16 @@ impl Topic {
         producer.send_batch(&self.spec.name, &records, DEADLINE).await.unwrap();
     }
 
-    async fn world(&self) -> World {
-        World::reading(self.brokers.clone(), &self.spec.name).await
+    async fn world(&self, kind: Kind) -> World {
+        World::reading(kind, self.brokers.clone(), &self.spec.name).await
     }
 }
 
-/// Steps until `done` says so, and tells how many events were applied and how many were known.
-async fn step_until(world: &mut World, done: impl AsyncFn(&World) -> bool) -> (usize, u64) {
+/// Steps until so many events were read, and tells how many were applied and how many were known.
+async fn step_through(world: &mut World, events: u64) -> (usize, u64) {
     let (mut applied, mut duplicates) = (0, 0);
     let stepping = async {
-        while !done(world).await {
+        while u64::try_from(applied).unwrap() + duplicates < events {
             if let Step::Applied(summary) = world.projector.step().await.unwrap() {
                 applied += summary.applied;
                 duplicates += summary.duplicates;
@@ -68,79 +75,68 @@ async fn step_until(world: &mut World, done: impl AsyncFn(&World) -> bool) -> (u
     (applied, duplicates)
 }
 
-async fn step_until_history(world: &mut World, events: i64) -> (usize, u64) {
-    step_until(world, async |world| world.count(HISTORY).await >= events).await
-}
-
 fn restarts_from_zero() -> u64 {
     let text = Metrics::install().render();
     let line = text.lines().find_map(|line| line.strip_prefix("projection_restarts_from_zero_total "));
     line.map_or(0, |count| count.parse().unwrap())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_goes_on_where_it_was() {
+async fn a_restart_goes_on_where_it_was(kind: Kind) {
     let topic = Topic::made().await;
     let events = whole_life(1);
     topic.publish(&events[..2]).await;
-    let mut world = topic.world().await;
-    step_until_history(&mut world, 2).await;
+    let mut world = topic.world(kind).await;
+    step_through(&mut world, 2).await;
     let mut world = world.restarted(topic.brokers.clone(), &topic.spec.name).await;
     topic.publish(&events[2..]).await;
-    assert_eq!(step_until_history(&mut world, 4).await, (2, 0), "nothing is read twice");
+    assert_eq!(step_through(&mut world, 2).await, (2, 0), "nothing is read twice");
     let history = world.get(&format!("/orders/{}/history", order(1))).await.json();
     assert_eq!(history[3]["actor"], "bob");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_topic_is_read_from_its_beginning_over_the_rows_there_are() {
+async fn another_topic_is_read_from_its_beginning_over_the_rows_there_are(kind: Kind) {
     // Each of these is how a topic that was deleted and made anew shows itself.
-    let another_record = "update checkpoints set digest = zeroblob(16)";
-    let another_record_long_ago = "update checkpoints set proven_offset = 0, proven_digest = zeroblob(16)";
+    let another_record = "update checkpoints set digest = order_id from (select order_id from orders limit 1) as o";
+    let another_record_long_ago = "update checkpoints set proven_offset = 0, proven_digest = order_id \
+        from (select order_id from orders limit 1) as o";
     let shorter = "update checkpoints set next_offset = next_offset + 100";
     let another_cluster = "update checkpoints set cluster_id = 'elsewhere'";
     let another_name = "update checkpoints set topic = 'elsewhere'";
     let topic = Topic::made().await;
     topic.publish(&[whole_life(1), whole_life(2)].concat()).await;
-    let mut world = topic.world().await;
-    step_until_history(&mut world, 8).await;
+    let mut world = topic.world(kind).await;
+    step_through(&mut world, 8).await;
     let before = world.dump().await;
     for change in [another_record, another_record_long_ago, shorter, another_cluster, another_name] {
-        sqlx::query(change).execute(&world.raw).await.unwrap();
+        world.tamper(change, change).await;
         let restarts = restarts_from_zero();
         world = world.restarted(topic.brokers.clone(), &topic.spec.name).await;
-        // The checkpoints are forgotten first, so their sum is 8 once everything was read again.
-        let seen = step_until(&mut world, async |world| {
-            restarts_from_zero() > restarts
-                && world.count("select coalesce(sum(next_offset), 0) from checkpoints").await == 8
-        });
-        assert_eq!(seen.await, (0, 8), "{change}");
+        assert_eq!(step_through(&mut world, 8).await, (0, 8), "{change}");
         assert_eq!(world.dump().await, before, "{change}");
-        assert_eq!(restarts_from_zero(), restarts + 1, "{change}");
+        // Other tests of this process may be counted too.
+        assert!(restarts_from_zero() > restarts, "{change}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_that_is_not_there_yet_is_waited_for() {
+async fn a_topic_that_is_not_there_yet_is_waited_for(kind: Kind) {
     let topic = Topic::named();
-    let mut world = topic.world().await;
+    let mut world = topic.world(kind).await;
     assert_eq!(world.projector.step().await.unwrap(), Step::Waiting);
     let shown = world.get("/projection").await.json();
     assert!(shown["topic"].as_str().unwrap().contains("does not exist"), "{shown}");
     assert_eq!(world.get("/orders").await.text, "[]");
     ensure(&topic.brokers, &topic.spec).await.unwrap();
     topic.publish(&whole_life(1)).await;
-    step_until_history(&mut world, 4).await;
+    step_through(&mut world, 4).await;
     assert_eq!(world.get("/projection").await.json()["topic"], "reading");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_with_other_partitions_is_not_read() {
+async fn a_topic_with_other_partitions_is_not_read(kind: Kind) {
     let mut topic = Topic::named();
     topic.spec.partitions = 2;
     ensure(&topic.brokers, &topic.spec).await.unwrap();
     topic.publish(&whole_life(1)).await;
-    let mut world = topic.world().await;
+    let mut world = topic.world(kind).await;
     assert_eq!(world.projector.step().await.unwrap(), Step::Waiting);
     assert_eq!(world.count(HISTORY).await, 0);
     let shown = world.get("/projection").await.json();

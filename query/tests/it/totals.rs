@@ -2,10 +2,17 @@
 
 use serde_json::json;
 
-use crate::world::{History, World, day, order, whole_life};
+use crate::world::{History, Kind, World, day, on_both_stores, order, whole_life};
 
-async fn mixed() -> World {
-    let mut world = World::new().await;
+on_both_stores!(
+    a_customer_has_orders_and_spend_per_currency,
+    each_fact_counts_on_its_own_day,
+    demand_is_what_is_ordered_and_not_cancelled,
+    sums_outgrow_64_bits_exactly,
+);
+
+async fn mixed(kind: Kind) -> World {
+    let mut world = World::new(kind).await;
     // 42.50 USD, kept.
     world.happen(&whole_life(1)).await;
     // Changed before it was paid; refunded three days later.
@@ -29,9 +36,8 @@ async fn mixed() -> World {
     world
 }
 
-#[tokio::test]
-async fn a_customer_has_orders_and_spend_per_currency() {
-    let world = mixed().await;
+async fn a_customer_has_orders_and_spend_per_currency(kind: Kind) {
+    let world = mixed(kind).await;
     let customer = world.get("/customers/customer-1").await;
     assert!(customer.text.contains(r#""currency":"USD","amount":42.50,"#), "{}", customer.text);
     assert!(customer.text.contains(r#""currency":"JPY","amount":4200,"#), "{}", customer.text);
@@ -57,9 +63,8 @@ async fn a_customer_has_orders_and_spend_per_currency() {
     assert!(!rest.headers.contains_key("link"));
 }
 
-#[tokio::test]
-async fn each_fact_counts_on_its_own_day() {
-    let world = mixed().await;
+async fn each_fact_counts_on_its_own_day(kind: Kind) {
+    let world = mixed(kind).await;
     let sales = world.get("/sales/daily?currency=USD").await;
     let expected = r#"[{"day":"2026-11-01","currency":"USD","orders":1,"cancellations":0,"revenue":42.50},"#.to_owned()
         + r#"{"day":"2026-11-02","currency":"USD","orders":2,"cancellations":1,"revenue":45.05},"#
@@ -77,9 +82,8 @@ async fn each_fact_counts_on_its_own_day() {
     world.get("/sales/daily?from=yesterday").await.assert_problem(400, "invalid-query");
 }
 
-#[tokio::test]
-async fn demand_is_what_is_ordered_and_not_cancelled() {
-    let world = mixed().await;
+async fn demand_is_what_is_ordered_and_not_cancelled(kind: Kind) {
+    let world = mixed(kind).await;
     let products = world.get("/products").await;
     let expected = r#"[{"sku":"prod-1","currency":"BHD","units":1,"revenue":42.500},"#.to_owned()
         + r#"{"sku":"prod-1","currency":"JPY","units":2,"revenue":4200},"#
@@ -95,9 +99,8 @@ async fn demand_is_what_is_ordered_and_not_cancelled() {
     assert_eq!(rest.json().as_array().unwrap().len(), 2);
 }
 
-#[tokio::test]
-async fn sums_outgrow_64_bits_exactly() {
-    let mut world = World::new().await;
+async fn sums_outgrow_64_bits_exactly(kind: Kind) {
+    let mut world = World::new(kind).await;
     for n in 0..3 {
         let most = History::new(order(n), day(1))
             .created("customer-1", "USD", &[("prod-1", 1, "92233720368547758.07")])

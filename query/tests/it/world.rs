@@ -1,11 +1,13 @@
-//! A query service in a temporary folder, and a topic that exists in the test alone.
+//! A query service over a store of its own, of either kind, and a topic that exists in the test alone.
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use chassis::config::Secret;
 use chassis::http::health::Health;
 use chassis::kafka::{Brokers, TopicSpec};
 use chassis::metrics::Metrics;
+use chassis::testkit::TestDatabase;
 use chrono::{DateTime, Utc};
 use domain::order::Line;
 use domain::order::event::{
@@ -20,8 +22,10 @@ use query::progress::Progress;
 use query::projector::{Projector, Summary};
 use query::reader::TopicReader;
 use query::service::router;
-use query::store::sqlite::{Store, open};
+use query::store::postgres::{self, Keeper};
+use query::store::{Opened, Store, open};
 use serde_json::Value;
+use sqlx::PgPool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
 use tower::ServiceExt as _;
@@ -29,13 +33,68 @@ use uuid::Uuid;
 
 pub(crate) const PARTITIONS: u128 = 3;
 
+/// Which store a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// Makes two tests of each function: one per store.
+macro_rules! on_both_stores {
+    ($($test:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test($crate::world::Kind::Sqlite).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test($crate::world::Kind::Postgres).await;
+            })+
+        }
+    };
+}
+
+pub(crate) use on_both_stores;
+
+/// Where the rows are, and a connection of the test's own to them.
+pub(crate) enum Place {
+    Folder(TempDir, SqlitePool),
+    Database(Box<TestDatabase>),
+}
+
+impl Place {
+    pub(crate) async fn new(kind: Kind) -> Self {
+        match kind {
+            Kind::Sqlite => {
+                let folder = tempfile::tempdir().unwrap();
+                let options = SqliteConnectOptions::new().filename(folder.path().join("orders.db"));
+                Self::Folder(folder, SqlitePool::connect_lazy_with(options))
+            }
+            Kind::Postgres => Self::Database(Box::new(TestDatabase::create(&postgres::MIGRATOR).await)),
+        }
+    }
+
+    pub(crate) fn url(&self) -> Secret {
+        match self {
+            Self::Folder(folder, _raw) => {
+                Secret::new(format!("sqlite://{}", folder.path().join("orders.db").display()))
+            }
+            Self::Database(database) => database.url(),
+        }
+    }
+}
+
 pub(crate) struct World {
-    pub(crate) folder: TempDir,
+    pub(crate) kind: Kind,
+    pub(crate) place: Place,
     pub(crate) projector: Projector,
+    pub(crate) keeper: Option<Keeper>,
     pub(crate) store: Store,
     pub(crate) router: Router,
-    /// A connection of the test's own.
-    pub(crate) raw: SqlitePool,
     next_offset: i64,
 }
 
@@ -63,33 +122,36 @@ impl Answer {
 
 impl World {
     /// A service that asks nobody: records are handed to its projector.
-    pub(crate) async fn new() -> Self {
-        Self::reading(Brokers("127.0.0.1:1".into()), "orders.events").await
+    pub(crate) async fn new(kind: Kind) -> Self {
+        Self::reading(kind, Brokers("127.0.0.1:1".into()), "orders.events").await
     }
 
     /// A service that reads this topic when its projector steps.
-    pub(crate) async fn reading(brokers: Brokers, topic: &str) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), brokers, topic).await
+    pub(crate) async fn reading(kind: Kind, brokers: Brokers, topic: &str) -> Self {
+        Self::open(kind, Place::new(kind).await, brokers, topic).await
     }
 
-    /// The same file under a new process that reads this topic.
+    /// The same rows under a new process that reads this topic.
     pub(crate) async fn restarted(self, brokers: Brokers, topic: &str) -> Self {
-        let Self { folder, projector, .. } = self;
+        self.steps_down().await;
+        let Self { kind, place, projector, .. } = self;
         drop(projector);
-        Self::open(folder, brokers, topic).await
+        Self::open(kind, place, brokers, topic).await
     }
 
-    async fn open(folder: TempDir, brokers: Brokers, topic: &str) -> Self {
-        let path = folder.path().join("orders.db");
-        let (store, mut writer) = open(&format!("sqlite://{}", path.display())).await.unwrap();
-        writer.migrate().await.unwrap();
-        let (freshness, progress) = (Freshness::default(), Progress::default());
-        let reader = TopicReader::new(brokers, TopicSpec { name: topic.into(), partitions: 3, replication: 1 });
-        let projector = Projector::new(writer, reader, usd(), freshness.clone(), progress.clone());
-        let api = Api::new(store.clone(), freshness, progress, usd());
-        let router = router(api, &Health::new(), &Metrics::install());
-        let raw = SqlitePool::connect_lazy_with(SqliteConnectOptions::new().filename(&path));
-        Self { folder, projector, store, router, raw, next_offset: 0 }
+    /// Gives the right to project back, where there is one.
+    pub(crate) async fn steps_down(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.release().await.unwrap();
+        }
+    }
+
+    async fn open(kind: Kind, place: Place, brokers: Brokers, topic: &str) -> Self {
+        let Node { projector, keeper, store, router } = Node::open(&place.url(), brokers, topic).await;
+        if let Some(keeper) = &keeper {
+            assert!(keeper.step().await.unwrap(), "the lease is free");
+        }
+        Self { kind, place, projector, keeper, store, router, next_offset: 0 }
     }
 
     pub(crate) async fn apply(&mut self, records: Vec<Record>) -> Summary {
@@ -126,28 +188,88 @@ impl World {
     }
 
     pub(crate) async fn count(&self, statement: &'static str) -> i64 {
-        sqlx::query_scalar(statement).fetch_one(&self.raw).await.unwrap()
+        match &self.place {
+            Place::Folder(_folder, raw) => sqlx::query_scalar(statement).fetch_one(raw).await.unwrap(),
+            Place::Database(database) => sqlx::query_scalar(statement).fetch_one(&database.pool()).await.unwrap(),
+        }
     }
 
-    /// Every projected row, tables and rows in a fixed order: what "the same read model" means.
-    pub(crate) async fn dump(&self) -> Vec<String> {
-        let statements = [
-            "select json_array(hex(order_id), customer_id, status, currency, total_minor, version, created_at, \
-             document) from orders order by order_id",
-            "select json_array(hex(order_id), version, hex(event_id), event_type, occurred_at, hex(digest), message, \
-             actor, correlation_id, causation_id) from order_history order by order_id, version",
-            "select json_array(customer_id, currency, orders, cancellations, spend_minor, last_order_at, \
-             hex(last_order_id)) from customers order by customer_id, currency",
-            "select json_array(day, currency, orders, cancellations, revenue_minor) from daily_sales \
-             order by day, currency",
-            "select json_array(sku, currency, units, revenue_minor) from product_demand order by sku, currency",
-        ];
-        let mut dump = Vec::new();
-        for statement in statements {
-            let rows: Vec<String> = sqlx::query_scalar(statement).fetch_all(&self.raw).await.unwrap();
-            dump.extend(rows);
+    /// Does behind the service's back what `sqlite` or `postgres` says.
+    pub(crate) async fn tamper(&self, sqlite: &'static str, postgres: &'static str) {
+        match &self.place {
+            Place::Folder(_folder, raw) => drop(sqlx::raw_sql(sqlite).execute(raw).await.unwrap()),
+            Place::Database(database) => drop(sqlx::raw_sql(postgres).execute(&database.pool()).await.unwrap()),
         }
-        dump
+    }
+
+    /// Every projected row, tables and rows in a fixed order: what "the same read model" means, in either store.
+    pub(crate) async fn dump(&self) -> Vec<Value> {
+        match &self.place {
+            Place::Folder(_folder, raw) => dump_sqlite(raw).await,
+            Place::Database(database) => dump_postgres(&database.pool()).await,
+        }
+    }
+}
+
+async fn dump_sqlite(raw: &SqlitePool) -> Vec<Value> {
+    let statements = [
+        "select json_array(hex(order_id), customer_id, status, currency, total_minor, version, created_at, \
+         document) from orders order by order_id",
+        "select json_array(hex(order_id), version, hex(event_id), event_type, occurred_at, hex(digest), message, \
+         actor, correlation_id, causation_id) from order_history order by order_id, version",
+        "select json_array(customer_id, currency, orders, cancellations, spend_minor, last_order_at, \
+         hex(last_order_id)) from customers order by customer_id, currency",
+        "select json_array(day, currency, orders, cancellations, revenue_minor) from daily_sales \
+         order by day, currency",
+        "select json_array(sku, currency, units, revenue_minor) from product_demand order by sku, currency",
+    ];
+    let mut dump = Vec::new();
+    for statement in statements {
+        let rows: Vec<String> = sqlx::query_scalar(statement).fetch_all(raw).await.unwrap();
+        dump.extend(rows.iter().map(|row| serde_json::from_str::<Value>(row).unwrap()));
+    }
+    dump
+}
+
+async fn dump_postgres(raw: &PgPool) -> Vec<Value> {
+    let statements = [
+        "select json_build_array(upper(encode(order_id, 'hex')), customer_id, status, currency, total_minor, version, \
+         created_at, document) from orders order by order_id",
+        "select json_build_array(upper(encode(order_id, 'hex')), version, upper(encode(event_id, 'hex')), event_type, \
+         occurred_at, upper(encode(digest, 'hex')), message, actor, correlation_id, causation_id) from order_history \
+         order by order_id, version",
+        "select json_build_array(customer_id, currency, orders, cancellations, spend_minor, last_order_at, \
+         upper(encode(last_order_id, 'hex'))) from customers order by customer_id, currency",
+        "select json_build_array(day, currency, orders, cancellations, revenue_minor) from daily_sales \
+         order by day, currency",
+        "select json_build_array(sku, currency, units, revenue_minor) from product_demand order by sku, currency",
+    ];
+    let mut dump = Vec::new();
+    for statement in statements {
+        let rows: Vec<Value> = sqlx::query_scalar(statement).fetch_all(raw).await.unwrap();
+        dump.extend(rows);
+    }
+    dump
+}
+
+/// One process of the service.
+pub(crate) struct Node {
+    pub(crate) projector: Projector,
+    pub(crate) keeper: Option<Keeper>,
+    pub(crate) store: Store,
+    pub(crate) router: Router,
+}
+
+impl Node {
+    pub(crate) async fn open(url: &Secret, brokers: Brokers, topic: &str) -> Self {
+        let Opened { store, mut writer, keeper } = open(url).await.unwrap();
+        writer.migrate().await.unwrap();
+        let (freshness, progress) = (Freshness::default(), Progress::default());
+        let reader = TopicReader::new(brokers, TopicSpec { name: topic.into(), partitions: 3, replication: 1 });
+        let projector = Projector::new(writer, reader, usd(), freshness.clone(), progress.clone());
+        let api = Api::new(store.clone(), freshness, progress, usd());
+        let router = router(api, &Health::new(), &Metrics::install());
+        Self { projector, keeper, store, router }
     }
 }
 

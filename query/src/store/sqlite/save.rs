@@ -9,12 +9,7 @@ use crate::projections::order_history::HistoryRow;
 use crate::store::{Changes, Error};
 
 impl Transaction<'_> {
-    /// Writes what came of a batch.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails; the transaction is then good for nothing but being dropped.
-    pub async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
+    pub(crate) async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
         self.save_orders(changes).await?;
         self.save_history(changes).await?;
         self.save_totals(changes).await?;
@@ -212,12 +207,7 @@ impl Transaction<'_> {
         self.execute(statement, &rows).await
     }
 
-    /// Forgets how far the partitions are applied: the next reading starts at the beginning, over the existing rows.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn forget_checkpoints(&mut self) -> Result<(), Error> {
+    pub(crate) async fn forget_checkpoints(&mut self) -> Result<(), Error> {
         sqlx::query("delete from checkpoints").execute(&mut *self.inner).await?;
         Ok(())
     }

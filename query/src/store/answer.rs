@@ -1,0 +1,161 @@
+//! What a store answers, whichever it is.
+
+use domain::order::Status;
+use domain::{Currency, CustomerId, OrderId, Sku, Version};
+
+use crate::intake::Position;
+use crate::sum::Sum;
+
+/// An order as it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detail {
+    /// How many of its events are applied.
+    pub version: Version,
+    /// The stored document.
+    pub document: String,
+    /// Why and from which version on its events wait, if any do.
+    pub waiting: Option<Waiting>,
+}
+
+/// Events that are known and not applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The stable name of the cause.
+    pub cause: String,
+    /// The first waiting version.
+    pub version: Version,
+}
+
+/// An event as it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its place in the order's history.
+    pub version: Version,
+    /// Its identity.
+    pub event_id: uuid::Uuid,
+    /// Its type.
+    pub event_type: String,
+    /// When it happened, in microseconds.
+    pub occurred_at_micros: i64,
+    /// The exact message.
+    pub message: String,
+    /// Who caused it.
+    pub actor: Option<String>,
+    /// The conversation it belongs to.
+    pub correlation_id: Option<String>,
+    /// What caused it.
+    pub causation_id: Option<String>,
+}
+
+/// Which orders a list shows, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct ListFilter {
+    /// In this status.
+    pub status: Option<Status>,
+    /// Of this customer.
+    pub customer_id: Option<CustomerId>,
+    /// With this product among its items.
+    pub sku: Option<Sku>,
+    /// Placed at or after this time, in microseconds.
+    pub created_from_micros: Option<i64>,
+    /// Placed at or before this time, in microseconds.
+    pub created_to_micros: Option<i64>,
+    /// In this currency.
+    pub currency: Option<Currency>,
+    /// Costing at least this much, in minor units.
+    pub min_total_minor: Option<i64>,
+    /// Costing at most this much, in minor units.
+    pub max_total_minor: Option<i64>,
+    /// After this order, in list order.
+    pub after: Option<(i64, OrderId)>,
+}
+
+/// An order in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Where it stands in the list.
+    pub key: (i64, OrderId),
+    /// The stored document.
+    pub document: String,
+}
+
+/// A customer's totals in one currency.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomerTotals {
+    /// Who.
+    pub customer_id: CustomerId,
+    /// In which currency.
+    pub currency: Currency,
+    /// Orders placed.
+    pub orders: i64,
+    /// Orders given up.
+    pub cancellations: i64,
+    /// Paid minus refunded.
+    pub spend: Sum,
+    /// When the newest order was placed, in microseconds, and which it is.
+    pub last_order: (i64, OrderId),
+}
+
+/// A day's totals in one currency.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DayTotals {
+    /// Days since 1970-01-01.
+    pub day: i64,
+    /// In which currency.
+    pub currency: Currency,
+    /// Orders placed.
+    pub orders: i64,
+    /// Orders given up.
+    pub cancellations: i64,
+    /// Payments minus refunds.
+    pub revenue: Sum,
+}
+
+/// The demand for one SKU in one currency.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProductTotals {
+    /// What.
+    pub sku: Sku,
+    /// In which currency.
+    pub currency: Currency,
+    /// Pieces wanted.
+    pub units: i64,
+    /// Price times pieces, where the price is known.
+    pub revenue: Sum,
+}
+
+/// A dead letter as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedLetter {
+    /// Where it stood.
+    pub topic: String,
+    /// Where it stood.
+    pub position: Position,
+    /// Its key, as far as it is text.
+    pub key: Option<String>,
+    /// Its value, as far as it is text.
+    pub payload: Option<String>,
+    /// The stable code of the reason.
+    pub reason: String,
+    /// The reason in words.
+    pub detail: String,
+    /// When it was set aside, in microseconds.
+    pub seen_at_micros: i64,
+}
+
+/// A waiting event as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedParked {
+    /// Whose event.
+    pub order_id: OrderId,
+    /// Which of its events.
+    pub version: Version,
+    /// Why it waits.
+    pub cause: String,
+    /// Where it stood.
+    pub topic: String,
+    /// Where it stood.
+    pub position: Position,
+    /// Since when it waits, in microseconds.
+    pub parked_at_micros: i64,
+}

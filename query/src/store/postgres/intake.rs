@@ -1,0 +1,29 @@
+//! What was not applied, for operators: dead letters and waiting events.
+
+use super::Store;
+use crate::store::answer::{ListedLetter, ListedParked};
+use crate::store::{Error, record};
+
+impl Store {
+    pub(crate) async fn dead_letters(&self, limit: u32) -> Result<Vec<ListedLetter>, Error> {
+        let records = sqlx::query_as(
+            "select topic, partition_id, record_offset, record_key, payload, reason, detail, seen_at \
+             from dead_letters order by seen_at desc, topic, partition_id, record_offset desc limit $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?;
+        record::all(records, record::letter)
+    }
+
+    pub(crate) async fn parked(&self, limit: u32) -> Result<Vec<ListedParked>, Error> {
+        let records = sqlx::query_as(
+            "select order_id, version, cause, topic, partition_id, record_offset, parked_at \
+             from parked order by order_id, version, digest limit $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?;
+        record::all(records, record::listed_parked)
+    }
+}

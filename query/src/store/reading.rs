@@ -1,0 +1,163 @@
+//! The API's questions, put to whichever store there is.
+
+use domain::{Currency, CustomerId, OrderId, Sku, Version};
+
+use super::answer::{
+    CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, ListedLetter, ListedParked, ProductTotals, Waiting,
+};
+use super::{Error, Store};
+use crate::checkpoint::Checkpoints;
+
+/// Asks the store, whichever it is.
+macro_rules! ask {
+    ($self:ident, $store:ident => $answer:expr) => {
+        match $self {
+            Self::Sqlite($store) => $answer,
+            Self::Postgres($store) => $answer,
+        }
+    };
+}
+
+impl Store {
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    ///
+    /// When it does not, or has no tables.
+    pub async fn ping(&self) -> Result<(), Error> {
+        ask!(self, store => store.ping().await)
+    }
+
+    /// Reads a whole file and tells what is wrong with it; none when all is well, or when it is a server's to know.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn quick_check(&self) -> Result<Option<String>, Error> {
+        match self {
+            Self::Sqlite(store) => store.quick_check().await,
+            Self::Postgres(_) => Ok(None),
+        }
+    }
+
+    /// Waits for the readers to finish and closes them.
+    pub async fn close(&self) {
+        ask!(self, store => store.close().await);
+    }
+
+    /// How far each partition is applied.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or holds what we cannot have written.
+    pub async fn checkpoints(&self) -> Result<Checkpoints, Error> {
+        ask!(self, store => store.checkpoints().await)
+    }
+
+    /// One order.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn order(&self, id: OrderId) -> Result<Option<Detail>, Error> {
+        ask!(self, store => store.order(id).await)
+    }
+
+    /// Why and from which version on an order's events wait, if any do.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn waiting(&self, id: OrderId) -> Result<Option<Waiting>, Error> {
+        ask!(self, store => store.waiting(id).await)
+    }
+
+    /// How many of an order's events are applied; none when it is not known.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn order_version(&self, id: OrderId) -> Result<Option<Version>, Error> {
+        ask!(self, store => store.order_version(id).await)
+    }
+
+    /// Every applied event of an order, in version order; none when it is not known.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn history(&self, id: OrderId) -> Result<Vec<Event>, Error> {
+        ask!(self, store => store.history(id).await)
+    }
+
+    /// The first `limit` orders of a list.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list(&self, filter: &ListFilter, limit: u32) -> Result<Vec<Listed>, Error> {
+        ask!(self, store => store.list(filter, limit).await)
+    }
+
+    /// The totals of the first `limit` customers after `after`, or of `only`, by id and currency.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn customers(
+        &self,
+        only: Option<&CustomerId>,
+        after: Option<&CustomerId>,
+        limit: u32,
+    ) -> Result<Vec<CustomerTotals>, Error> {
+        ask!(self, store => store.customers(only, after, limit).await)
+    }
+
+    /// The first `limit` rows of the days from `from` to `to`, after the key `after`, by day and currency.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn daily_sales(
+        &self,
+        from: i64,
+        to: i64,
+        currency: Option<Currency>,
+        after: Option<(i64, Currency)>,
+        limit: u32,
+    ) -> Result<Vec<DayTotals>, Error> {
+        ask!(self, store => store.daily_sales(from, to, currency, after, limit).await)
+    }
+
+    /// The first `limit` products after the key `after`, or of `only`, by SKU and currency.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn products(
+        &self,
+        only: Option<&Sku>,
+        after: Option<(&Sku, Currency)>,
+        limit: u32,
+    ) -> Result<Vec<ProductTotals>, Error> {
+        ask!(self, store => store.products(only, after, limit).await)
+    }
+
+    /// The newest `limit` dead letters.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn dead_letters(&self, limit: u32) -> Result<Vec<ListedLetter>, Error> {
+        ask!(self, store => store.dead_letters(limit).await)
+    }
+
+    /// The first `limit` waiting events, by order and version.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn parked(&self, limit: u32) -> Result<Vec<ListedParked>, Error> {
+        ask!(self, store => store.parked(limit).await)
+    }
+}

@@ -1,0 +1,182 @@
+//! The projector's loads and saves, in whichever store there is.
+
+use std::collections::BTreeSet;
+
+use domain::OrderId;
+
+use super::{Changes, Error, Rows, Transaction, Turn, Writer};
+use crate::batch::Known;
+use crate::checkpoint::Checkpoints;
+use crate::intake::Incoming;
+use crate::projection::Totals;
+use crate::projections::customers::Customers;
+use crate::projections::daily_sales::DailySales;
+use crate::projections::product_demand::ProductDemand;
+
+/// Does it in the transaction, whichever it is.
+macro_rules! within {
+    ($self:ident, $transaction:ident => $work:expr) => {
+        match $self {
+            Self::Sqlite($transaction) => $work,
+            Self::Postgres($transaction) => $work,
+        }
+    };
+}
+
+impl Writer {
+    /// Applies the migrations that are missing.
+    ///
+    /// # Errors
+    ///
+    /// When one fails, or the database was migrated by another release.
+    pub async fn migrate(&mut self) -> Result<(), Error> {
+        within!(self, writer => writer.migrate().await)
+    }
+
+    /// Whether this node projects now, as far as it knows. A file of its own always is its own.
+    pub fn turn(&mut self) -> Turn {
+        match self {
+            Self::Sqlite(_) => Turn::Ours,
+            Self::Postgres(writer) => writer.turn(),
+        }
+    }
+
+    /// Begins a transaction that nobody else's write can come between.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Superseded`] when it is another node's turn; otherwise when the database is locked or fails.
+    pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        Ok(match self {
+            Self::Sqlite(writer) => Transaction::Sqlite(writer.begin().await?),
+            Self::Postgres(writer) => Transaction::Postgres(writer.begin().await?),
+        })
+    }
+
+    /// Closes the database in good order.
+    ///
+    /// # Errors
+    ///
+    /// When that fails; nothing is lost by it.
+    pub async fn close(self) -> Result<(), Error> {
+        within!(self, writer => writer.close().await)
+    }
+}
+
+impl Transaction<'_> {
+    /// Makes it so. Safe to repeat when it fails without telling how it ended: the checkpoint is in it, so a batch that
+    /// was committed after all is not read again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Superseded`] when another node projects meanwhile, and then nothing of the transaction is kept;
+    /// otherwise when the database fails.
+    pub async fn commit(self) -> Result<(), Error> {
+        within!(self, transaction => transaction.commit().await)
+    }
+
+    /// Everything that a batch of these records has to know, also about `besides`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or holds what we cannot have written.
+    pub async fn known(&mut self, incoming: &[Incoming], besides: &[OrderId]) -> Result<Known, Error> {
+        let subjects = incoming.iter().filter_map(|incoming| incoming.meaning.subject());
+        let orders: BTreeSet<OrderId> =
+            subjects.map(|(order_id, _version)| order_id).chain(besides.iter().copied()).collect();
+        let mut known = Known { rows: Vec::new(), parked: Vec::new(), ..Known::default() };
+        if orders.is_empty() {
+            return Ok(known);
+        }
+        known.rows = within!(self, transaction => transaction.orders(&orders).await?);
+        known.parked = within!(self, transaction => transaction.parked(&orders).await?);
+        let compared = known.compared(incoming);
+        if !compared.is_empty() {
+            known.digests = within!(self, transaction => transaction.digests(&compared).await?);
+        }
+        let published = known.published(incoming);
+        if !published.is_empty() {
+            known.first_messages = within!(self, transaction => transaction.first_messages(&published).await?);
+        }
+        Ok(known)
+    }
+
+    /// The rows of these customers, as far as there are any.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or holds what we cannot have written.
+    pub async fn customers(&mut self, keys: &[<Customers as Totals>::Key]) -> Result<Rows<Customers>, Error> {
+        within!(self, transaction => transaction.customers(keys).await)
+    }
+
+    /// The rows of these days, as far as there are any.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or holds what we cannot have written.
+    pub async fn daily_sales(&mut self, keys: &[<DailySales as Totals>::Key]) -> Result<Rows<DailySales>, Error> {
+        within!(self, transaction => transaction.daily_sales(keys).await)
+    }
+
+    /// The rows of these products, as far as there are any.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or holds what we cannot have written.
+    pub async fn product_demand(
+        &mut self,
+        keys: &[<ProductDemand as Totals>::Key],
+    ) -> Result<Rows<ProductDemand>, Error> {
+        within!(self, transaction => transaction.product_demand(keys).await)
+    }
+
+    /// How far each partition is applied.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or holds what we cannot have written.
+    pub async fn checkpoints(&mut self) -> Result<Checkpoints, Error> {
+        within!(self, transaction => transaction.checkpoints().await)
+    }
+
+    /// The orders after `after` that wait for a newer program, by id, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn orders_waiting_for_newer(
+        &mut self,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<OrderId>, Error> {
+        within!(self, transaction => transaction.orders_waiting_for_newer(after, limit).await)
+    }
+
+    /// How many events wait.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn parked_count(&mut self) -> Result<i64, Error> {
+        within!(self, transaction => transaction.parked_count().await)
+    }
+
+    /// Writes what came of a batch.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails; the transaction is then good for nothing but being dropped.
+    pub async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
+        within!(self, transaction => transaction.save(changes).await)
+    }
+
+    /// Forgets how far the partitions are applied: the next reading starts at the beginning, over the existing rows.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn forget_checkpoints(&mut self) -> Result<(), Error> {
+        within!(self, transaction => transaction.forget_checkpoints().await)
+    }
+}
