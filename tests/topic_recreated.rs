@@ -55,7 +55,7 @@ async fn a_topic_deleted_and_made_anew_is_noticed_and_filled_while_orders_keep_c
     let counts = watch.await.unwrap();
     assert!(counts > 10, "it was watched only {counts} times");
     // The projector has noticed, rather than being lucky.
-    assert!(world.query.metric("projection_restarts_from_zero_total").await >= Some(1.0));
+    assert!(world.query.metric("orders_projection_restarts_from_zero_total").await >= Some(1.0));
     world.end().await;
 }
 

@@ -23,7 +23,7 @@ pub const STEP_SECONDS: &str = "orders_projection_step_seconds";
 /// Steps that failed and are tried again.
 pub const STEP_FAILURES: &str = "orders_projection_step_failures_total";
 /// How often the topic turned out not to be the one that was applied.
-pub const RESTARTS_FROM_ZERO: &str = "projection_restarts_from_zero_total";
+pub const RESTARTS_FROM_ZERO: &str = "orders_projection_restarts_from_zero_total";
 /// One while the topic can be read, zero while it cannot.
 pub const TOPIC_READABLE: &str = "orders_projection_topic_readable";
 

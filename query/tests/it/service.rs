@@ -49,7 +49,7 @@ async fn it_serves_what_it_has_while_no_broker_is_there(kind: Kind) {
     .await;
     assert!(!ready.contains("\"topic\":\"ok\""), "{ready}");
     probe(address).await.unwrap_err();
-    assert!(ask(address, "/metrics").await.contains("projection_restarts_from_zero_total "));
+    assert!(ask(address, "/metrics").await.contains("orders_projection_restarts_from_zero_total "));
 
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();

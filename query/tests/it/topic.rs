@@ -77,7 +77,7 @@ async fn step_through(world: &mut World, events: u64) -> (usize, u64) {
 
 fn restarts_from_zero() -> u64 {
     let text = Metrics::install().render();
-    let line = text.lines().find_map(|line| line.strip_prefix("projection_restarts_from_zero_total "));
+    let line = text.lines().find_map(|line| line.strip_prefix("orders_projection_restarts_from_zero_total "));
     line.map_or(0, |count| count.parse().unwrap())
 }
 
