@@ -38,7 +38,7 @@ pub enum Action {
     /// Compare aggregate rows, outbox and topic with the event log. Exits 1 when they disagree.
     Check(Chore),
     /// Ask a running service whether it is ready: for container health checks.
-    Healthcheck(Listen),
+    Healthcheck(Healthcheck),
 }
 
 /// Where the service listens.
@@ -47,6 +47,17 @@ pub struct Listen {
     /// Address of the API, health and metrics.
     #[arg(long, env = "COMMAND_LISTEN", default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
+}
+
+/// `healthcheck`.
+#[derive(Debug, Clone, Args)]
+pub struct Healthcheck {
+    /// Where the service listens.
+    #[command(flatten)]
+    pub listen: Listen,
+    /// How to log.
+    #[command(flatten)]
+    pub log: Log,
 }
 
 /// How to log.

@@ -14,6 +14,9 @@ use command::relay::reconcile::reconcile;
 use command::republish::republish;
 use command::{MIGRATOR, Role, Service, check, database, relay, relay_setup};
 
+/// The exit code for settings that cannot be used, as for flags that cannot be read.
+const EXIT_CONFIG: u8 = 64;
+
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -39,7 +42,10 @@ async fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             tracing::error!(error = %ErrorChain(&error), "order-command ends");
-            ExitCode::FAILURE
+            match error {
+                Failure::Service(command::Error::Config(_)) => ExitCode::from(EXIT_CONFIG),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -79,7 +85,10 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             writeln!(std::io::stdout(), "{report}")?;
             return Ok(if report.agrees() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Action::Healthcheck(listen) => health::probe(listen.listen).await?,
+        Action::Healthcheck(config) => {
+            log(&config.log)?;
+            health::probe(config.listen.listen).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
