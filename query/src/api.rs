@@ -3,9 +3,13 @@
 
 mod cursor;
 
+mod fresh;
+
 mod orders;
 
 mod history;
+
+mod diff;
 
 mod customers;
 
@@ -23,6 +27,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use chassis::http::admission::Admission;
 use chassis::http::problem::Problem;
+use chrono::SecondsFormat;
 use domain::{Currency, OrderId};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
@@ -33,6 +38,7 @@ use crate::freshness::Freshness;
 use crate::progress::Progress;
 use crate::store::answer::Waiting;
 use crate::store::{self, Store};
+use crate::time_travel::Moment;
 
 /// Requests that read at once; the connections that serve them are far fewer, and quick.
 const READS_MAX: usize = 512;
@@ -69,6 +75,7 @@ impl Api {
             .routes(routes!(orders::list))
             .routes(routes!(orders::detail))
             .routes(routes!(history::history))
+            .routes(routes!(diff::diff))
             .routes(routes!(customers::list))
             .routes(routes!(customers::detail))
             .routes(routes!(sales::daily))
@@ -112,6 +119,18 @@ async fn unknown_order(api: &Api, order_id: OrderId) -> Problem {
         Ok(Some(waiting)) => problem.with("stale", stale(&waiting)),
         Err(error) => failed(error),
     }
+}
+
+/// 404 for a moment at which the order did not exist.
+fn unknown_version(order_id: OrderId, moment: Moment) -> Problem {
+    let detail = match moment {
+        Moment::Version(version) => format!("version {version} of the order {order_id} is not applied"),
+        Moment::Time(time) => {
+            let time = time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+            format!("nothing had happened to the order {order_id} by {time}")
+        }
+    };
+    Problem::new(StatusCode::NOT_FOUND, "unknown-version", "Unknown version", detail)
 }
 
 /// What an order says of events that wait.

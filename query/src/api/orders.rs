@@ -1,14 +1,13 @@
 //! `GET /orders` and `GET /orders/{id}`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use axum::http::header::{ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Path, Query};
-use chassis::http::problem::{Outcome, Problem};
+use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
 use domain::order::Status;
 use domain::{Currency, CustomerId, Money, OrderId, Sku, Version};
@@ -16,13 +15,10 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Api, cursor, failed, invalid_query, page, stale, unknown_order};
+use super::fresh::until_fresh;
+use super::{Api, cursor, failed, invalid_query, page, stale, unknown_order, unknown_version};
 use crate::store::answer::{Detail, ListFilter};
-
-/// How long a reader waits for a version unless it says otherwise.
-const WAIT_DEFAULT: Duration = Duration::from_secs(2);
-/// The longest that a reader may wait.
-const WAIT_MAX: Duration = Duration::from_secs(10);
+use crate::time_travel::{self, Moment};
 
 /// Which orders to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -159,40 +155,59 @@ pub(super) async fn list(
     Ok(response)
 }
 
-/// How fresh an answer has to be.
+/// How fresh an answer has to be, or how old.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct FreshQuery {
+pub(super) struct DetailQuery {
     /// Wait until this version of the order is applied; for how long, in seconds, says `Prefer: wait=2`
     min_version: Option<u32>,
+    /// The order as it was at this version
+    as_of_version: Option<u32>,
+    /// The order as it was at this time
+    as_of: Option<DateTime<Utc>>,
 }
 
-/// Shows one order.
+impl DetailQuery {
+    fn moment(&self) -> Result<Option<Moment>, Problem> {
+        match (self.as_of_version, self.as_of) {
+            (Some(_), Some(_)) => Err(invalid_query("as_of", "cannot be asked together with as_of_version")),
+            (Some(version), None) => Ok(Some(Moment::Version(Version(version)))),
+            (None, time) => Ok(time.map(Moment::Time)),
+        }
+    }
+}
+
+/// Shows one order, as it is or as it was.
 #[utoipa::path(
     get,
     path = "/orders/{id}",
     tag = "orders",
-    params(("id" = Uuid, Path, description = "The order"), FreshQuery),
+    params(("id" = Uuid, Path, description = "The order"), DetailQuery),
     responses(
         (status = 200, description = "The order; `ETag` is its version", body = OrderDocument),
         (status = 304, description = "As it was: `If-None-Match` has its version"),
         (status = 400, description = "The id or a parameter is malformed", body = Problem),
-        (status = 404, description = "Not known, or not yet", body = Problem),
+        (status = 404, description = "Not known, or not yet, or not at that time", body = Problem),
         (status = 503, description = "`min_version` was not reached in time", body = Problem),
     )
 )]
 pub(super) async fn detail(
     State(api): State<Arc<Api>>,
     Path(id): Path<Uuid>,
-    Query(query): Query<FreshQuery>,
+    Query(query): Query<DetailQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = OrderId(id);
-    query.until_fresh(&api, order_id, &headers).await?;
+    let moment = query.moment()?;
+    until_fresh(&api, order_id, query.min_version, &headers).await?;
     let _permit = api.reads.try_enter()?;
-    let Some(detail) = api.store.order(order_id).await.map_err(failed)? else {
-        return Err(unknown_order(&api, order_id).await);
+    let detail = match moment {
+        Some(moment) => past(&api, order_id, moment).await?,
+        None => match api.store.order(order_id).await.map_err(failed)? {
+            Some(detail) => detail,
+            None => return Err(unknown_order(&api, order_id).await),
+        },
     };
     let etag = etag(&detail);
     if headers.get(IF_NONE_MATCH).is_some_and(|known| matches(known, &etag)) {
@@ -203,38 +218,16 @@ pub(super) async fn detail(
     Ok(response)
 }
 
-impl FreshQuery {
-    /// Waits for the version that is asked for, if any is.
-    pub(super) async fn until_fresh(&self, api: &Api, order_id: OrderId, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(min_version) = self.min_version.map(Version) else {
-            return Ok(());
-        };
-        let reached = api.store.order_version(order_id).await.map_err(failed)?.unwrap_or_default();
-        if reached >= min_version {
-            return Ok(());
-        }
-        let _permit = api.waits.try_enter()?;
-        let wait = wait(headers);
-        if api.freshness.wait_for(&api.store, order_id, min_version, wait).await.map_err(failed)? {
-            return Ok(());
-        }
-        let reached = api.store.order_version(order_id).await.map_err(failed)?.unwrap_or_default();
-        let mut detail = format!("version {min_version} is not applied yet, version {reached} is");
-        if let Some(problem) = api.progress.topic_problem() {
-            detail = format!("{detail}; {problem}");
-        }
-        let problem =
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "read-model-behind", "The read model is behind", detail);
-        Err(problem.outcome(Outcome::NotExecuted).with("version", reached.0).retry_after(1))
+/// The order as it was, by folding its first events again.
+async fn past(api: &Api, order_id: OrderId, moment: Moment) -> Result<Detail, Problem> {
+    let history = api.store.history(order_id).await.map_err(failed)?;
+    if history.is_empty() {
+        return Err(unknown_order(api, order_id).await);
     }
-}
-
-/// RFC 7240: `Prefer: wait=2`, in seconds. A preference that is not understood is ignored, as it asks.
-fn wait(headers: &HeaderMap) -> Duration {
-    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let mut preferences = preferences.flat_map(|value| value.split([',', ';'])).map(str::trim);
-    let seconds = preferences.find_map(|preference| preference.strip_prefix("wait=")?.trim().parse().ok());
-    seconds.map_or(WAIT_DEFAULT, Duration::from_secs).min(WAIT_MAX)
+    let row = time_travel::at(&history, moment, api.default_currency).map_err(failed)?;
+    let row = row.ok_or_else(|| unknown_version(order_id, moment))?;
+    let document = row.to_document().map_err(|error| failed(error.into()))?;
+    Ok(Detail { version: row.version, document, waiting: None })
 }
 
 /// Weak: the same version may be written with other bytes by another release.

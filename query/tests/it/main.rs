@@ -19,6 +19,8 @@ mod lists;
 
 mod orders;
 
+mod time_travel;
+
 mod replay;
 
 mod topic;
