@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
 use axum::http::header::{ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Path, Query};
 use chassis::http::problem::Problem;
@@ -15,10 +15,16 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::cursor::OrderKey;
 use super::fresh::until_fresh;
 use super::{Api, cursor, failed, invalid_query, page, stale, unknown_order, unknown_version};
-use crate::store::answer::{Detail, ListFilter};
+use crate::store::answer::{Detail, ListFilter, Page, Sort};
 use crate::time_travel::{self, Moment};
+
+/// The most orders that are counted.
+const COUNT_MAX: u32 = 100_000;
+/// How many orders there are on all pages.
+const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 /// Which orders to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -46,6 +52,11 @@ pub(super) struct ListQuery {
     /// ISO 4217; `min_total` and `max_total` without it are in the default currency
     #[param(value_type = Option<String>)]
     currency: Option<Currency>,
+    /// `-created_at` (newest first, unless given), `created_at`, `total` or `-total` (of one currency)
+    sort: Option<String>,
+    /// Tell the number of orders on all pages in `X-Total-Count`: exact up to 100000, beyond it `100000+`
+    #[serde(default)]
+    count: bool,
     /// Orders per page, 1 to 200; 50 unless given
     limit: Option<u32>,
     /// Where the page begins, from the `Link` of the page before
@@ -58,7 +69,7 @@ impl ListQuery {
             Status::parse(name)
                 .ok_or_else(|| invalid_query("status", "must be CREATED, PAID, SHIPPED, DELIVERED or CANCELLED"))
         });
-        let bounded = self.min_total.is_some() || self.max_total.is_some();
+        let by_total = self.min_total.is_some() || self.max_total.is_some() || !self.sort()?.is_by_creation();
         let amounts_in = self.currency.unwrap_or(default_currency);
         let minor = |parameter, amount: &Option<String>| match amount {
             None => Ok(None),
@@ -73,11 +84,29 @@ impl ListQuery {
             created_from_micros: self.created_from.map(|at| at.timestamp_micros()),
             created_to_micros: self.created_to.map(|at| at.timestamp_micros()),
             // An amount is an amount of something.
-            currency: if bounded { Some(amounts_in) } else { self.currency },
+            currency: if by_total { Some(amounts_in) } else { self.currency },
             min_total_minor: minor("min_total", &self.min_total)?,
             max_total_minor: minor("max_total", &self.max_total)?,
-            after: cursor::decode(self.cursor.as_deref())?,
         })
+    }
+
+    fn sort(&self) -> Result<Sort, Problem> {
+        match self.sort.as_deref() {
+            None | Some("-created_at") => Ok(Sort::Newest),
+            Some("created_at") => Ok(Sort::Oldest),
+            Some("-total") => Ok(Sort::Dearest),
+            Some("total") => Ok(Sort::Cheapest),
+            Some(_) => Err(invalid_query("sort", "must be created_at, -created_at, total or -total")),
+        }
+    }
+
+    fn page(&self) -> Result<Page, Problem> {
+        let sort = self.sort()?;
+        let after: Option<OrderKey> = cursor::decode(self.cursor.as_deref())?;
+        match after {
+            Some(after) if after.sort != sort => Err(cursor::invalid()),
+            after => Ok(Page { sort, after: after.map(|after| after.key) }),
+        }
     }
 }
 
@@ -127,7 +156,7 @@ pub(super) struct ItemDocument {
     unit_price: Option<f64>,
 }
 
-/// Lists orders, newest first.
+/// Lists orders, newest first unless sorted otherwise.
 #[utoipa::path(
     get,
     path = "/orders",
@@ -144,13 +173,19 @@ pub(super) async fn list(
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
-    let filter = query.filter(api.default_currency)?;
+    let (filter, page) = (query.filter(api.default_currency)?, query.page()?);
     let _permit = api.reads.try_enter()?;
-    let mut listed = api.store.list(&filter, limit + 1).await.map_err(failed)?;
-    let more = page::cut(&mut listed, limit);
-    let mut response = page::array(listed.iter().map(|listed| listed.document.as_str()));
+    let mut listed = api.store.list(&filter, &page, limit + 1).await.map_err(failed)?;
+    let more = super::page::cut(&mut listed, limit);
+    let mut response = super::page::array(listed.iter().map(|listed| listed.document.as_str()));
     if let (true, Some(last)) = (more, listed.last()) {
-        cursor::link_next(&mut response, "/orders", raw.as_deref(), &last.key);
+        cursor::link_next(&mut response, "/orders", raw.as_deref(), &OrderKey { sort: page.sort, key: last.key });
+    }
+    if query.count {
+        let count = api.store.count(&filter, COUNT_MAX + 1).await.map_err(failed)?;
+        let text = if count > i64::from(COUNT_MAX) { format!("{COUNT_MAX}+") } else { count.to_string() };
+        // Digits and a plus are a header value.
+        response.headers_mut().extend(HeaderValue::try_from(text).ok().map(|count| (TOTAL_COUNT, count)));
     }
     Ok(response)
 }

@@ -3,7 +3,8 @@
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
 use super::answer::{
-    CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, ListedLetter, ListedParked, ProductTotals, Waiting,
+    CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, ListedLetter, ListedParked, Page, ProductTotals,
+    Waiting,
 };
 use super::{Error, Store};
 use crate::checkpoint::Checkpoints;
@@ -90,13 +91,31 @@ impl Store {
         ask!(self, store => store.history(id).await)
     }
 
-    /// The first `limit` orders of a list.
+    /// The first `limit` orders of a page.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn list(&self, filter: &ListFilter, limit: u32) -> Result<Vec<Listed>, Error> {
-        ask!(self, store => store.list(filter, limit).await)
+    pub async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<Listed>, Error> {
+        ask!(self, store => store.list(filter, page, limit).await)
+    }
+
+    /// How many orders a list has on all its pages, counted up to `most`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn count(&self, filter: &ListFilter, most: u32) -> Result<i64, Error> {
+        ask!(self, store => store.count(filter, most).await)
+    }
+
+    /// How the database goes about [`Store::list`], in its own words.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list_plan(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<String>, Error> {
+        ask!(self, store => store.list_plan(filter, page, limit).await)
     }
 
     /// The totals of the first `limit` customers after `after`, or of `only`, by id and currency.

@@ -17,6 +17,8 @@ mod totals;
 
 mod lists;
 
+mod plans;
+
 mod orders;
 
 mod time_travel;

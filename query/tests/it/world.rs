@@ -222,6 +222,7 @@ async fn dump_sqlite(raw: &SqlitePool) -> Vec<Value> {
         "select json_array(day, currency, orders, cancellations, revenue_minor) from daily_sales \
          order by day, currency",
         "select json_array(sku, currency, units, revenue_minor) from product_demand order by sku, currency",
+        "select json_array(sku, created_at, hex(order_id), currency, total_minor) from order_products order by sku, created_at, order_id",
     ];
     let mut dump = Vec::new();
     for statement in statements {
@@ -243,6 +244,8 @@ async fn dump_postgres(raw: &PgPool) -> Vec<Value> {
         "select json_build_array(day, currency, orders, cancellations, revenue_minor) from daily_sales \
          order by day, currency",
         "select json_build_array(sku, currency, units, revenue_minor) from product_demand order by sku, currency",
+        "select json_build_array(sku, created_at, upper(encode(order_id, 'hex')), currency, total_minor) from order_products \
+         order by sku, created_at, order_id",
     ];
     let mut dump = Vec::new();
     for statement in statements {

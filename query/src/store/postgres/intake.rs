@@ -8,7 +8,7 @@ impl Store {
     pub(crate) async fn dead_letters(&self, limit: u32) -> Result<Vec<ListedLetter>, Error> {
         let records = sqlx::query_as(
             "select topic, partition_id, record_offset, record_key, payload, reason, detail, seen_at \
-             from dead_letters order by seen_at desc, topic, partition_id, record_offset desc limit $1",
+             from dead_letters order by seen_at desc, topic desc, partition_id desc, record_offset desc limit $1",
         )
         .bind(i64::from(limit))
         .fetch_all(&self.readers)
