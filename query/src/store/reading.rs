@@ -82,6 +82,15 @@ impl Store {
         ask!(self, store => store.order_version(id).await)
     }
 
+    /// How many events of each of these orders are applied, as far as they are known.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn order_versions(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, Version)>, Error> {
+        ask!(self, store => store.order_versions(ids).await)
+    }
+
     /// Every applied event of an order, in version order; none when it is not known.
     ///
     /// # Errors

@@ -51,6 +51,10 @@ pub(super) fn order_id(bytes: Id) -> Result<OrderId, Error> {
     Uuid::from_slice(&bytes).map(OrderId).map_err(Error::corrupt("an id"))
 }
 
+pub(super) fn known_version((id, number): (Id, i64)) -> Result<(OrderId, Version), Error> {
+    Ok((order_id(id)?, version(number)?))
+}
+
 pub(super) fn version(number: i64) -> Result<Version, Error> {
     Version::try_from(number).map_err(Error::corrupt("a version"))
 }

@@ -55,13 +55,20 @@ async fn one_node_projects_and_all_serve() {
 
 #[tokio::test]
 async fn a_reader_waits_for_a_version_on_any_node() {
-    let (mut world, other) = two_nodes().await;
+    let (mut world, Node { router, freshness, store, .. }) = two_nodes().await;
+    let shutdown = CancellationToken::new();
+    let watching = tokio::spawn(freshness.watch(store, shutdown.clone()));
     world.happen(&whole_life(1)[..1]).await;
     let path = format!("/orders/{}?min_version=2", order(1));
-    let waiting = tokio::spawn(async move { get(&other.router, &path, &[("prefer", "wait=10")]).await });
-    tokio::task::yield_now().await;
-    world.happen(&whole_life(1)[1..2]).await;
-    assert_eq!(waiting.await.unwrap().json()["status"], "PAID");
+    let readers = (0..20).map(|_| get(&router, &path, &[("prefer", "wait=10")]));
+    let writing = async {
+        tokio::task::yield_now().await;
+        world.happen(&whole_life(1)[1..2]).await;
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(readers), writing);
+    assert!(answers.iter().all(|answer| answer.json()["status"] == "PAID"), "{answers:?}");
+    shutdown.cancel();
+    watching.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ impl World {
     }
 
     async fn open(kind: Kind, place: Place, brokers: Brokers, topic: &str) -> Self {
-        let Node { projector, keeper, store, router } = Node::open(&place.url(), brokers, topic).await;
+        let Node { projector, keeper, store, router, .. } = Node::open(&place.url(), brokers, topic).await;
         if let Some(keeper) = &keeper {
             assert!(keeper.step().await.unwrap(), "the lease is free");
         }
@@ -260,6 +260,7 @@ pub(crate) struct Node {
     pub(crate) projector: Projector,
     pub(crate) keeper: Option<Keeper>,
     pub(crate) store: Store,
+    pub(crate) freshness: Freshness,
     pub(crate) router: Router,
 }
 
@@ -270,9 +271,9 @@ impl Node {
         let (freshness, progress) = (Freshness::default(), Progress::default());
         let reader = TopicReader::new(brokers, TopicSpec { name: topic.into(), partitions: 3, replication: 1 });
         let projector = Projector::new(writer, reader, usd(), freshness.clone(), progress.clone());
-        let api = Api::new(store.clone(), freshness, progress, usd());
+        let api = Api::new(store.clone(), freshness.clone(), progress, usd());
         let router = router(api, &Health::new(), &Metrics::install());
-        Self { projector, keeper, store, router }
+        Self { projector, keeper, store, freshness, router }
     }
 }
 

@@ -50,6 +50,15 @@ impl Store {
         found.map(record::version).transpose()
     }
 
+    pub(crate) async fn order_versions(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, Version)>, Error> {
+        let ids: Vec<_> = ids.iter().map(|id| id.0.into_bytes()).collect();
+        let records = sqlx::query_as("select order_id, version from orders where order_id = any($1)")
+            .bind(ids)
+            .fetch_all(&self.readers)
+            .await?;
+        record::all(records, record::known_version)
+    }
+
     pub(crate) async fn history(&self, id: OrderId) -> Result<Vec<Event>, Error> {
         let records: Vec<EventRecord> = sqlx::query_as(
             "select version, event_id, event_type, occurred_at, message, actor, correlation_id, causation_id \

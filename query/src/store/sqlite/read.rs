@@ -4,7 +4,7 @@ use domain::{Currency, CustomerId, OrderId, Sku, Version};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::Store;
-use super::load::CHECKPOINTS;
+use super::load::{CHECKPOINTS, hex};
 use crate::checkpoint::Checkpoints;
 use crate::store::answer::{
     CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, Page, ProductTotals, Waiting,
@@ -48,6 +48,17 @@ impl Store {
             .fetch_optional(&self.readers)
             .await?;
         found.map(record::version).transpose()
+    }
+
+    pub(crate) async fn order_versions(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, Version)>, Error> {
+        let ids: Vec<_> = ids.iter().copied().map(hex).collect();
+        let records = sqlx::query_as(
+            "select o.order_id, o.version from json_each(?1) as k cross join orders as o on o.order_id = unhex(k.value)",
+        )
+        .bind(serde_json::to_string(&ids)?)
+        .fetch_all(&self.readers)
+        .await?;
+        record::all(records, record::known_version)
     }
 
     pub(crate) async fn history(&self, id: OrderId) -> Result<Vec<Event>, Error> {
