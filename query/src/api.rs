@@ -26,7 +26,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use chassis::http::admission::Admission;
-use chassis::http::problem::Problem;
+use chassis::http::problem::{Outcome, Problem};
+use chassis::telemetry::ErrorChain;
 use chrono::SecondsFormat;
 use domain::{Currency, OrderId};
 use serde_json::{Value, json};
@@ -44,6 +45,9 @@ use crate::time_travel::Moment;
 const READS_MAX: usize = 512;
 /// Requests that wait for a version at once.
 const WAITS_MAX: usize = 1_024;
+
+/// When to ask again while the database does not answer, in seconds.
+const RETRY_AFTER_S: u64 = 1;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -105,9 +109,15 @@ impl Api {
 )]
 struct Description;
 
-/// The database failed: the log has the details.
+/// The database failed: the log has the details. What may pass by itself is told from what will not.
 fn failed(error: store::Error) -> Problem {
-    Problem::internal(&error)
+    if !error.is_transient() {
+        return Problem::internal(&error);
+    }
+    tracing::warn!(error = %ErrorChain(&error), "the read model does not answer");
+    let detail = "the read model does not answer now; ask again";
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "Not ready", detail);
+    problem.outcome(Outcome::NotExecuted).retry_after(RETRY_AFTER_S)
 }
 
 /// 404; an order of which later events wait for the first one says so.

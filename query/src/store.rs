@@ -138,6 +138,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the same question may be answered when it is asked again: a server restarts, a connection is cut.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(error) => chassis::postgres::is_transient(error),
+            _ => false,
+        }
+    }
+
     pub(crate) fn corrupt<E: Into<Box<dyn StdError + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Corrupt { what, source: source.into() }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chassis::kafka::Brokers;
 use serde_json::Value;
 
 use crate::world::{Answer, History, Kind, World, at, day, on_both_stores, order};
@@ -159,6 +160,19 @@ async fn a_changed_basket_is_found_by_what_is_in_it_now(kind: Kind) {
     let again = History::new(order(2), day(1)).created("customer-1", "USD", &[("d", 1, "1.00")]);
     world.happen(&again.changed("USD", &[("e", 1, "1.00")]).changed("USD", &[("d", 1, "1.00")]).events).await;
     assert_eq!(world.count("select count(*) from order_products").await, 2);
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_release_gets_its_lists_from_its_documents() {
+    let mut world = many(Kind::Sqlite).await;
+    let changed = History::new(order(100), day(7)).created("customer-1", "JPY", &[("gone", 1, "1"), ("kept", 1, "1")]);
+    world.happen(&changed.changed("JPY", &[("kept", 2, "1"), ("new", 1, "5")]).events).await;
+    let before = world.dump().await;
+    let back = "drop table order_products; drop index orders_in_status; drop index orders_by_total; \
+        drop index dead_letters_newest; delete from sqlite_stat1; delete from _sqlx_migrations where version = 4";
+    world.tamper(back, "").await;
+    let world = world.restarted(Brokers("127.0.0.1:1".into()), "orders.events").await;
+    assert_eq!(world.dump().await, before);
 }
 
 async fn an_empty_list_is_an_empty_array(kind: Kind) {

@@ -72,6 +72,26 @@ async fn a_reader_waits_for_a_version_on_any_node() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_cut_costs_a_reader_one_question_at_most() {
+    let mut world = World::new(Kind::Postgres).await;
+    world.happen(&whole_life(1)).await;
+    let path = format!("/orders/{}", order(1));
+    assert_eq!(world.get(&path).await.status, 200);
+    let cut = "select pg_terminate_backend(pid, 5000) from pg_stat_activity \
+        where application_name like 'order-query%' and datname = current_database()";
+    world.tamper("", cut).await;
+    let answer = world.get(&path).await;
+    if answer.status != 200 {
+        answer.assert_problem(503, "not-ready");
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    assert_eq!(world.get(&path).await.status, 200);
+    // So does the projector lose a batch at most, and reads it again.
+    let batch = records(&mut world, 2);
+    assert_eq!(world.apply(batch).await.applied, 4);
+}
+
+#[tokio::test]
 async fn a_heartbeat_keeps_the_lease_and_its_absence_loses_it() {
     let (world, other) = two_nodes().await;
     let (ours, theirs) = (keeper(&world.keeper), keeper(&other.keeper));
