@@ -157,6 +157,22 @@ pub struct ProductTotals {
     pub revenue: Sum,
 }
 
+/// What was not applied: how much, and since when.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Dead letters, counted up to [`BACKLOG_COUNT_MAX`].
+    pub dead_letters: i64,
+    /// When the oldest was set aside, in microseconds.
+    pub oldest_letter_micros: Option<i64>,
+    /// Waiting events, counted up to [`BACKLOG_COUNT_MAX`].
+    pub parked: i64,
+    /// Since when the first waits, in microseconds.
+    pub oldest_parked_micros: Option<i64>,
+}
+
+/// The most rows that are counted for a [`Backlog`]; beyond it the number is the message.
+pub const BACKLOG_COUNT_MAX: u32 = 100_000;
+
 /// A dead letter as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedLetter {

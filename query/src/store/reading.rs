@@ -3,8 +3,8 @@
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
 use super::answer::{
-    CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, ListedLetter, ListedParked, Page, ProductTotals,
-    Waiting,
+    Backlog, CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, ListedLetter, ListedParked, Page,
+    ProductTotals, Waiting,
 };
 use super::{Error, Store};
 use crate::checkpoint::Checkpoints;
@@ -169,6 +169,15 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ProductTotals>, Error> {
         ask!(self, store => store.products(only, after, limit).await)
+    }
+
+    /// What was not applied: how much, and since when.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn backlog(&self) -> Result<Backlog, Error> {
+        ask!(self, store => store.backlog().await)
     }
 
     /// The newest `limit` dead letters.
