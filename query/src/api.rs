@@ -3,9 +3,13 @@
 
 mod cursor;
 
+mod fresh;
+
 mod orders;
 
 mod history;
+
+mod diff;
 
 mod customers;
 
@@ -22,7 +26,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use chassis::http::admission::Admission;
-use chassis::http::problem::Problem;
+use chassis::http::problem::{Outcome, Problem};
+use chassis::telemetry::ErrorChain;
+use chrono::SecondsFormat;
 use domain::{Currency, OrderId};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
@@ -33,11 +39,15 @@ use crate::freshness::Freshness;
 use crate::progress::Progress;
 use crate::store::answer::Waiting;
 use crate::store::{self, Store};
+use crate::time_travel::Moment;
 
 /// Requests that read at once; the connections that serve them are far fewer, and quick.
 const READS_MAX: usize = 512;
 /// Requests that wait for a version at once.
 const WAITS_MAX: usize = 1_024;
+
+/// When to ask again while the database does not answer, in seconds.
+const RETRY_AFTER_S: u64 = 1;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -69,6 +79,7 @@ impl Api {
             .routes(routes!(orders::list))
             .routes(routes!(orders::detail))
             .routes(routes!(history::history))
+            .routes(routes!(diff::diff))
             .routes(routes!(customers::list))
             .routes(routes!(customers::detail))
             .routes(routes!(sales::daily))
@@ -98,9 +109,15 @@ impl Api {
 )]
 struct Description;
 
-/// The database failed: the log has the details.
+/// The database failed: the log has the details. What may pass by itself is told from what will not.
 fn failed(error: store::Error) -> Problem {
-    Problem::internal(&error)
+    if !error.is_transient() {
+        return Problem::internal(&error);
+    }
+    tracing::warn!(error = %ErrorChain(&error), "the read model does not answer");
+    let detail = "the read model does not answer now; ask again";
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "Not ready", detail);
+    problem.outcome(Outcome::NotExecuted).retry_after(RETRY_AFTER_S)
 }
 
 /// 404; an order of which later events wait for the first one says so.
@@ -112,6 +129,18 @@ async fn unknown_order(api: &Api, order_id: OrderId) -> Problem {
         Ok(Some(waiting)) => problem.with("stale", stale(&waiting)),
         Err(error) => failed(error),
     }
+}
+
+/// 404 for a moment at which the order did not exist.
+fn unknown_version(order_id: OrderId, moment: Moment) -> Problem {
+    let detail = match moment {
+        Moment::Version(version) => format!("version {version} of the order {order_id} is not applied"),
+        Moment::Time(time) => {
+            let time = time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+            format!("nothing had happened to the order {order_id} by {time}")
+        }
+    };
+    Problem::new(StatusCode::NOT_FOUND, "unknown-version", "Unknown version", detail)
 }
 
 /// What an order says of events that wait.

@@ -1,21 +1,27 @@
 //! Read-your-writes: a reader waits until the read model has the version it asks for.
 //!
-//! Level-triggered. An announcement only means "look now"; what counts is the row in the database. A reader also
-//! looks now and then without being told, so that a store which another process writes serves as well.
+//! Level-triggered. An announcement only means "look now"; what counts is the row in the database. Where another node
+//! projects, nobody in this process announces: then [`Freshness::watch`] looks for all readers together, with one
+//! question however many wait.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chassis::telemetry::ErrorChain;
 use domain::{OrderId, Version};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::store;
 use crate::store::Store;
 
-/// How long a waiting reader goes without looking.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a waiting reader goes without looking by itself.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often [`Freshness::watch`] looks, while anybody waits.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Who waits for which order. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +39,34 @@ impl Freshness {
         for order_id in orders {
             if let Some(sender) = waiting.get(&order_id) {
                 sender.send_replace(());
+            }
+        }
+    }
+
+    /// Looks for the readers that wait, as long as any do, and announces what has moved; until `shutdown`.
+    ///
+    /// # Errors
+    ///
+    /// None: what cannot be asked now is asked again, and a reader's wait is bounded.
+    pub async fn watch(self, store: Store, shutdown: CancellationToken) -> Result<(), Infallible> {
+        let mut seen = HashMap::new();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(WATCH_INTERVAL) => {}
+            }
+            let orders: Vec<OrderId> = self.waiting().keys().copied().collect();
+            if orders.is_empty() {
+                seen.clear();
+                continue;
+            }
+            match store.order_versions(&orders).await {
+                Ok(versions) => {
+                    let moved = versions.iter().filter(|(order_id, version)| seen.get(order_id) != Some(version));
+                    self.announce(moved.map(|(order_id, _version)| *order_id));
+                    seen = versions.into_iter().collect();
+                }
+                Err(error) => tracing::debug!(error = %ErrorChain(&error), "the versions cannot be asked for now"),
             }
         }
     }

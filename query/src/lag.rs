@@ -1,4 +1,4 @@
-//! How far the projection is behind the end of the topic.
+//! How far the projection is behind the end of the topic, and what it could not apply.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,9 +10,10 @@ use chrono::Utc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{LAG_EVENTS, LAG_SECONDS};
+use crate::metrics::{LAG_EVENTS, LAG_SECONDS, LETTERS_AGE_SECONDS, LETTERS_KEPT, PARKED, PARKED_AGE_SECONDS};
 use crate::progress::Progress;
 use crate::store::Store;
+use crate::store::answer::Backlog;
 
 /// How often the ends of the partitions are asked for.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
@@ -49,6 +50,10 @@ pub async fn sample(
             follow(&store, &progress).await;
         }
         show(&progress);
+        match store.backlog().await {
+            Ok(backlog) => show_backlog(backlog),
+            Err(error) => tracing::debug!(error = %ErrorChain(&error), "what waits is not known now"),
+        }
     }
 }
 
@@ -58,6 +63,20 @@ async fn follow(store: &Store, progress: &Progress) {
         Ok(checkpoints) => progress.applied(&checkpoints),
         Err(error) => tracing::debug!(error = %ErrorChain(&error), "the checkpoints are not known now"),
     }
+}
+
+/// From the tables themselves, so every node tells the same, and a restart forgets nothing.
+fn show_backlog(backlog: Backlog) {
+    let count = |number: i64| f64::from(i32::try_from(number).unwrap_or(i32::MAX));
+    metrics::gauge!(PARKED).set(count(backlog.parked));
+    metrics::gauge!(LETTERS_KEPT).set(count(backlog.dead_letters));
+    metrics::gauge!(PARKED_AGE_SECONDS).set(age_s(backlog.oldest_parked_micros));
+    metrics::gauge!(LETTERS_AGE_SECONDS).set(age_s(backlog.oldest_letter_micros));
+}
+
+fn age_s(since_micros: Option<i64>) -> f64 {
+    let age = since_micros.map_or(0, |since| Utc::now().timestamp_micros().saturating_sub(since).max(0));
+    Duration::from_micros(u64::try_from(age).unwrap_or(0)).as_secs_f64()
 }
 
 fn show(progress: &Progress) {

@@ -33,6 +33,8 @@ pub mod store;
 
 pub mod freshness;
 
+pub mod time_travel;
+
 pub mod progress;
 
 pub mod metrics;

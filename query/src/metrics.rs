@@ -16,6 +16,12 @@ pub const PARKED: &str = "orders_projection_parked";
 pub const FORKS: &str = "orders_projection_forks_total";
 /// Records set aside.
 pub const DEAD_LETTERS: &str = "orders_dead_letters_total";
+/// Age of the event that waits longest; zero when none does.
+pub const PARKED_AGE_SECONDS: &str = "orders_projection_parked_oldest_age_seconds";
+/// Dead letters that are kept.
+pub const LETTERS_KEPT: &str = "orders_dead_letters_kept";
+/// Age of the oldest of them; zero when there is none.
+pub const LETTERS_AGE_SECONDS: &str = "orders_dead_letters_oldest_age_seconds";
 /// Records in a step.
 pub const BATCH_RECORDS: &str = "orders_projection_batch_records";
 /// How long a step takes.
@@ -37,6 +43,9 @@ pub fn describe() {
     describe_gauge!(LAG_SECONDS, Unit::Seconds, "age of the newest applied event while behind, else zero");
     describe_gauge!(PARKED, Unit::Count, "events that wait for another event or for a newer program");
     describe_gauge!(TOPIC_READABLE, Unit::Count, "one while the topic can be read");
+    describe_gauge!(PARKED_AGE_SECONDS, Unit::Seconds, "age of the event that waits longest");
+    describe_gauge!(LETTERS_KEPT, Unit::Count, "dead letters that are kept");
+    describe_gauge!(LETTERS_AGE_SECONDS, Unit::Seconds, "age of the oldest dead letter");
     describe_gauge!(OWNER, Unit::Count, "one on the node that projects");
     describe_histogram!(BATCH_RECORDS, Unit::Count, "records in a step");
     describe_histogram!(STEP_SECONDS, Unit::Seconds, "how long a step takes");

@@ -60,6 +60,8 @@ impl Progress {
         state.standby = true;
         state.topic = None;
         state.failing = None;
+        // What this node applied last says nothing any more about how far the projection is.
+        state.newest_event_micros = None;
     }
 
     /// Whether another node projects.

@@ -4,6 +4,8 @@ pub mod orders;
 
 pub mod order_history;
 
+pub mod order_products;
+
 pub mod customers;
 
 pub mod daily_sales;

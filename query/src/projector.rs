@@ -28,6 +28,7 @@ use crate::progress::Progress;
 use crate::projection::Facts;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
+use crate::projections::order_products::OrderProducts;
 use crate::projections::product_demand::ProductDemand;
 use crate::reader::{NotReadable, TopicReader};
 use crate::store::{self, Changes, Turn, Writer};
@@ -299,6 +300,7 @@ impl Projector {
         let daily_sales = daily_sales.fold_into(transaction.daily_sales(&daily_sales.keys()).await?);
         let product_demand = Facts::<ProductDemand>::of(batch.changes());
         let product_demand = product_demand.fold_into(transaction.product_demand(&product_demand.keys()).await?);
+        let order_products = OrderProducts::of(batch.changes());
         let parked = batch.newly_parked().count();
         transaction
             .save(&Changes {
@@ -306,6 +308,7 @@ impl Projector {
                 customers: &customers,
                 daily_sales: &daily_sales,
                 product_demand: &product_demand,
+                order_products: &order_products,
                 checkpoints: &checkpoints,
                 now_micros: Utc::now().timestamp_micros(),
             })

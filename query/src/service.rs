@@ -73,6 +73,7 @@ impl Service {
 
         let (freshness, progress) = (Freshness::default(), Progress::default());
         let health = health(&store, &progress);
+        let watching = freshness.clone();
         let api = Api::new(store.clone(), freshness.clone(), progress.clone(), config.default_currency);
         let router = router(api, &health, &recorder);
         let reader = TopicReader::new(config.kafka.brokers.clone(), config.kafka.topic_spec());
@@ -84,7 +85,10 @@ impl Service {
         tasks.spawn("projector", projector.run(tasks.shutdown()));
         match keeper {
             // Ends when the projector has closed its writer.
-            Some(keeper) => tasks.spawn("lease", keeper.run()),
+            Some(keeper) => {
+                tasks.spawn("lease", keeper.run());
+                tasks.spawn("freshness", watching.watch(store.clone(), tasks.shutdown()));
+            }
             None => ::metrics::gauge!(metrics::OWNER).set(1.0),
         }
         tasks.spawn("lag", lag::sample(config.kafka, store.clone(), progress.clone(), tasks.shutdown()));

@@ -11,6 +11,8 @@ pub mod postgres;
 
 pub mod sqlite;
 
+mod list;
+
 mod record;
 
 mod reading;
@@ -28,6 +30,7 @@ use crate::parked::Parked;
 use crate::projection::Totals;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
+use crate::projections::order_products::OrderProducts;
 use crate::projections::product_demand::ProductDemand;
 
 /// The read side: cheap to clone, never writes.
@@ -135,6 +138,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the same question may be answered when it is asked again: a server restarts, a connection is cut.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(error) => chassis::postgres::is_transient(error),
+            _ => false,
+        }
+    }
+
     pub(crate) fn corrupt<E: Into<Box<dyn StdError + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Corrupt { what, source: source.into() }
     }
@@ -151,6 +162,8 @@ pub struct Changes<'a> {
     pub daily_sales: &'a Rows<DailySales>,
     /// The products' rows.
     pub product_demand: &'a Rows<ProductDemand>,
+    /// Which orders have which products.
+    pub order_products: &'a OrderProducts,
     /// How far the partitions are applied with this batch.
     pub checkpoints: &'a Checkpoints,
     /// This node's clock, in microseconds; told by what waits and what is set aside, never by a projection.

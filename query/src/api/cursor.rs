@@ -11,6 +11,8 @@ use chassis::http::problem::Problem;
 use domain::{Currency, CustomerId, OrderId, Sku};
 use uuid::Uuid;
 
+use crate::store::answer::Sort;
+
 /// A sort key that travels as a cursor.
 pub(super) trait Key: Sized {
     /// The key as bytes.
@@ -20,15 +22,36 @@ pub(super) trait Key: Sized {
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
-/// Orders: creation time in microseconds, then id.
-impl Key for (i64, OrderId) {
+/// Orders: how they are sorted, by what, then id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OrderKey {
+    pub(super) sort: Sort,
+    pub(super) key: (i64, OrderId),
+}
+
+impl Key for OrderKey {
     fn to_bytes(&self) -> Vec<u8> {
-        [self.0.to_be_bytes().as_slice(), self.1.0.as_bytes()].concat()
+        let sort = match self.sort {
+            Sort::Newest => b'n',
+            Sort::Oldest => b'o',
+            Sort::Dearest => b'd',
+            Sort::Cheapest => b'c',
+        };
+        let (value, id) = self.key;
+        [[sort].as_slice(), value.to_be_bytes().as_slice(), id.0.as_bytes()].concat()
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (micros, id) = bytes.split_first_chunk::<8>()?;
-        Some((i64::from_be_bytes(*micros), OrderId(Uuid::from_slice(id).ok()?)))
+        let (sort, bytes) = bytes.split_first()?;
+        let sort = match sort {
+            b'n' => Sort::Newest,
+            b'o' => Sort::Oldest,
+            b'd' => Sort::Dearest,
+            b'c' => Sort::Cheapest,
+            _ => return None,
+        };
+        let (value, id) = bytes.split_first_chunk::<8>()?;
+        Some(Self { sort, key: (i64::from_be_bytes(*value), OrderId(Uuid::from_slice(id).ok()?)) })
     }
 }
 
@@ -71,11 +94,13 @@ impl Key for (Sku, Currency) {
 pub(super) fn decode<K: Key>(cursor: Option<&str>) -> Result<Option<K>, Problem> {
     let Some(cursor) = cursor else { return Ok(None) };
     let key = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| K::from_bytes(&bytes));
-    key.map(Some).ok_or_else(|| {
-        let detail = "the cursor is not one that this list gave; start again without it";
-        Problem::new(StatusCode::BAD_REQUEST, "invalid-cursor", "Invalid cursor", detail)
-            .error("cursor", "invalid", detail)
-    })
+    key.map(Some).ok_or_else(invalid)
+}
+
+/// 400 `invalid-cursor`.
+pub(super) fn invalid() -> Problem {
+    let detail = "the cursor is not one that this list gave; start again without it";
+    Problem::new(StatusCode::BAD_REQUEST, "invalid-cursor", "Invalid cursor", detail).error("cursor", "invalid", detail)
 }
 
 /// Tells where the next page is: the same question with another cursor.
@@ -100,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_key_goes_round() {
-        let key = (-5_i64, OrderId(Uuid::from_u128(7)));
+        let key = OrderKey { sort: Sort::Cheapest, key: (-5, OrderId(Uuid::from_u128(7))) };
         let cursor = URL_SAFE_NO_PAD.encode(key.to_bytes());
         assert_eq!(decode(Some(&cursor)).unwrap(), Some(key));
         let key: (Sku, Currency) = ("prød-1".parse().unwrap(), "BHD".parse().unwrap());
@@ -110,7 +135,7 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for cursor in ["", "x", "AAAA", "=", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
-            assert_eq!(decode::<(i64, OrderId)>(Some(cursor)).unwrap_err().code(), "invalid-cursor", "{cursor:?}");
+            assert_eq!(decode::<OrderKey>(Some(cursor)).unwrap_err().code(), "invalid-cursor", "{cursor:?}");
         }
     }
 }

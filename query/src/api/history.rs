@@ -10,10 +10,10 @@ use chrono::{DateTime, Utc};
 use domain::OrderId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::orders::FreshQuery;
+use super::fresh::until_fresh;
 use super::{Api, failed, unknown_order};
 use crate::store;
 use crate::store::answer::Event;
@@ -64,6 +64,15 @@ impl TryFrom<Event> for EventDocument {
     }
 }
 
+/// How fresh an answer has to be.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct FreshQuery {
+    /// Wait until this version of the order is applied; for how long, in seconds, says `Prefer: wait=2`
+    min_version: Option<u32>,
+}
+
 /// Shows everything that happened to an order, in order.
 #[utoipa::path(
     get,
@@ -84,7 +93,7 @@ pub(super) async fn history(
     headers: HeaderMap,
 ) -> Result<Json<Vec<EventDocument>>, Problem> {
     let order_id = OrderId(id);
-    query.until_fresh(&api, order_id, &headers).await?;
+    until_fresh(&api, order_id, query.min_version, &headers).await?;
     let _permit = api.reads.try_enter()?;
     let events = api.store.history(order_id).await.map_err(failed)?;
     if events.is_empty() {

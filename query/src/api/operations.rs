@@ -21,6 +21,12 @@ pub(super) struct ProjectionDocument {
     topic: String,
     /// When the newest applied event happened, since this process started
     newest_event_at: Option<DateTime<Utc>>,
+    /// Records set aside, counted up to 100000
+    dead_letters: i64,
+    oldest_dead_letter_at: Option<DateTime<Utc>>,
+    /// Events that wait, counted up to 100000
+    parked: i64,
+    oldest_parked_at: Option<DateTime<Utc>>,
     partitions: Vec<PartitionDocument>,
 }
 
@@ -82,7 +88,9 @@ pub(super) struct LimitQuery {
     tag = "operations",
     responses((status = 200, description = "How it is doing", body = ProjectionDocument))
 )]
-pub(super) async fn projection(State(api): State<Arc<Api>>) -> Json<ProjectionDocument> {
+pub(super) async fn projection(State(api): State<Arc<Api>>) -> Result<Json<ProjectionDocument>, Problem> {
+    let _permit = api.reads.try_enter()?;
+    let backlog = api.store.backlog().await.map_err(failed)?;
     let topic = match api.progress.topic_problem() {
         Some(problem) => problem,
         None if api.progress.is_standby() => "another node reads it".to_owned(),
@@ -96,7 +104,15 @@ pub(super) async fn projection(State(api): State<Arc<Api>>) -> Json<ProjectionDo
         lag: known.lag(),
     });
     let newest_event_at = api.progress.newest_event_micros().and_then(DateTime::from_timestamp_micros);
-    Json(ProjectionDocument { topic, newest_event_at, partitions: partitions.collect() })
+    Ok(Json(ProjectionDocument {
+        topic,
+        newest_event_at,
+        dead_letters: backlog.dead_letters,
+        oldest_dead_letter_at: backlog.oldest_letter_micros.and_then(DateTime::from_timestamp_micros),
+        parked: backlog.parked,
+        oldest_parked_at: backlog.oldest_parked_micros.and_then(DateTime::from_timestamp_micros),
+        partitions: partitions.collect(),
+    }))
 }
 
 /// Lists the newest dead letters.

@@ -1,14 +1,13 @@
 //! `GET /orders` and `GET /orders/{id}`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{RawQuery, State};
 use axum::http::header::{ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Path, Query};
-use chassis::http::problem::{Outcome, Problem};
+use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
 use domain::order::Status;
 use domain::{Currency, CustomerId, Money, OrderId, Sku, Version};
@@ -16,13 +15,16 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Api, cursor, failed, invalid_query, page, stale, unknown_order};
-use crate::store::answer::{Detail, ListFilter};
+use super::cursor::OrderKey;
+use super::fresh::until_fresh;
+use super::{Api, cursor, failed, invalid_query, page, stale, unknown_order, unknown_version};
+use crate::store::answer::{Detail, ListFilter, Page, Sort};
+use crate::time_travel::{self, Moment};
 
-/// How long a reader waits for a version unless it says otherwise.
-const WAIT_DEFAULT: Duration = Duration::from_secs(2);
-/// The longest that a reader may wait.
-const WAIT_MAX: Duration = Duration::from_secs(10);
+/// The most orders that are counted.
+const COUNT_MAX: u32 = 100_000;
+/// How many orders there are on all pages.
+const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 /// Which orders to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -50,6 +52,11 @@ pub(super) struct ListQuery {
     /// ISO 4217; `min_total` and `max_total` without it are in the default currency
     #[param(value_type = Option<String>)]
     currency: Option<Currency>,
+    /// `-created_at` (newest first, unless given), `created_at`, `total` or `-total` (of one currency)
+    sort: Option<String>,
+    /// Tell the number of orders on all pages in `X-Total-Count`: exact up to 100000, beyond it `100000+`
+    #[serde(default)]
+    count: bool,
     /// Orders per page, 1 to 200; 50 unless given
     limit: Option<u32>,
     /// Where the page begins, from the `Link` of the page before
@@ -62,7 +69,7 @@ impl ListQuery {
             Status::parse(name)
                 .ok_or_else(|| invalid_query("status", "must be CREATED, PAID, SHIPPED, DELIVERED or CANCELLED"))
         });
-        let bounded = self.min_total.is_some() || self.max_total.is_some();
+        let by_total = self.min_total.is_some() || self.max_total.is_some() || !self.sort()?.is_by_creation();
         let amounts_in = self.currency.unwrap_or(default_currency);
         let minor = |parameter, amount: &Option<String>| match amount {
             None => Ok(None),
@@ -77,11 +84,29 @@ impl ListQuery {
             created_from_micros: self.created_from.map(|at| at.timestamp_micros()),
             created_to_micros: self.created_to.map(|at| at.timestamp_micros()),
             // An amount is an amount of something.
-            currency: if bounded { Some(amounts_in) } else { self.currency },
+            currency: if by_total { Some(amounts_in) } else { self.currency },
             min_total_minor: minor("min_total", &self.min_total)?,
             max_total_minor: minor("max_total", &self.max_total)?,
-            after: cursor::decode(self.cursor.as_deref())?,
         })
+    }
+
+    fn sort(&self) -> Result<Sort, Problem> {
+        match self.sort.as_deref() {
+            None | Some("-created_at") => Ok(Sort::Newest),
+            Some("created_at") => Ok(Sort::Oldest),
+            Some("-total") => Ok(Sort::Dearest),
+            Some("total") => Ok(Sort::Cheapest),
+            Some(_) => Err(invalid_query("sort", "must be created_at, -created_at, total or -total")),
+        }
+    }
+
+    fn page(&self) -> Result<Page, Problem> {
+        let sort = self.sort()?;
+        let after: Option<OrderKey> = cursor::decode(self.cursor.as_deref())?;
+        match after {
+            Some(after) if after.sort != sort => Err(cursor::invalid()),
+            after => Ok(Page { sort, after: after.map(|after| after.key) }),
+        }
     }
 }
 
@@ -131,7 +156,7 @@ pub(super) struct ItemDocument {
     unit_price: Option<f64>,
 }
 
-/// Lists orders, newest first.
+/// Lists orders, newest first unless sorted otherwise.
 #[utoipa::path(
     get,
     path = "/orders",
@@ -148,51 +173,76 @@ pub(super) async fn list(
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
-    let filter = query.filter(api.default_currency)?;
+    let (filter, page) = (query.filter(api.default_currency)?, query.page()?);
     let _permit = api.reads.try_enter()?;
-    let mut listed = api.store.list(&filter, limit + 1).await.map_err(failed)?;
-    let more = page::cut(&mut listed, limit);
-    let mut response = page::array(listed.iter().map(|listed| listed.document.as_str()));
+    let mut listed = api.store.list(&filter, &page, limit + 1).await.map_err(failed)?;
+    let more = super::page::cut(&mut listed, limit);
+    let mut response = super::page::array(listed.iter().map(|listed| listed.document.as_str()));
     if let (true, Some(last)) = (more, listed.last()) {
-        cursor::link_next(&mut response, "/orders", raw.as_deref(), &last.key);
+        cursor::link_next(&mut response, "/orders", raw.as_deref(), &OrderKey { sort: page.sort, key: last.key });
+    }
+    if query.count {
+        let count = api.store.count(&filter, COUNT_MAX + 1).await.map_err(failed)?;
+        let text = if count > i64::from(COUNT_MAX) { format!("{COUNT_MAX}+") } else { count.to_string() };
+        // Digits and a plus are a header value.
+        response.headers_mut().extend(HeaderValue::try_from(text).ok().map(|count| (TOTAL_COUNT, count)));
     }
     Ok(response)
 }
 
-/// How fresh an answer has to be.
+/// How fresh an answer has to be, or how old.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct FreshQuery {
+pub(super) struct DetailQuery {
     /// Wait until this version of the order is applied; for how long, in seconds, says `Prefer: wait=2`
     min_version: Option<u32>,
+    /// The order as it was at this version
+    as_of_version: Option<u32>,
+    /// The order as it was at this time
+    as_of: Option<DateTime<Utc>>,
 }
 
-/// Shows one order.
+impl DetailQuery {
+    fn moment(&self) -> Result<Option<Moment>, Problem> {
+        match (self.as_of_version, self.as_of) {
+            (Some(_), Some(_)) => Err(invalid_query("as_of", "cannot be asked together with as_of_version")),
+            (Some(version), None) => Ok(Some(Moment::Version(Version(version)))),
+            (None, time) => Ok(time.map(Moment::Time)),
+        }
+    }
+}
+
+/// Shows one order, as it is or as it was.
 #[utoipa::path(
     get,
     path = "/orders/{id}",
     tag = "orders",
-    params(("id" = Uuid, Path, description = "The order"), FreshQuery),
+    params(("id" = Uuid, Path, description = "The order"), DetailQuery),
     responses(
         (status = 200, description = "The order; `ETag` is its version", body = OrderDocument),
         (status = 304, description = "As it was: `If-None-Match` has its version"),
         (status = 400, description = "The id or a parameter is malformed", body = Problem),
-        (status = 404, description = "Not known, or not yet", body = Problem),
+        (status = 404, description = "Not known, or not yet, or not at that time", body = Problem),
         (status = 503, description = "`min_version` was not reached in time", body = Problem),
     )
 )]
 pub(super) async fn detail(
     State(api): State<Arc<Api>>,
     Path(id): Path<Uuid>,
-    Query(query): Query<FreshQuery>,
+    Query(query): Query<DetailQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = OrderId(id);
-    query.until_fresh(&api, order_id, &headers).await?;
+    let moment = query.moment()?;
+    until_fresh(&api, order_id, query.min_version, &headers).await?;
     let _permit = api.reads.try_enter()?;
-    let Some(detail) = api.store.order(order_id).await.map_err(failed)? else {
-        return Err(unknown_order(&api, order_id).await);
+    let detail = match moment {
+        Some(moment) => past(&api, order_id, moment).await?,
+        None => match api.store.order(order_id).await.map_err(failed)? {
+            Some(detail) => detail,
+            None => return Err(unknown_order(&api, order_id).await),
+        },
     };
     let etag = etag(&detail);
     if headers.get(IF_NONE_MATCH).is_some_and(|known| matches(known, &etag)) {
@@ -203,38 +253,16 @@ pub(super) async fn detail(
     Ok(response)
 }
 
-impl FreshQuery {
-    /// Waits for the version that is asked for, if any is.
-    pub(super) async fn until_fresh(&self, api: &Api, order_id: OrderId, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(min_version) = self.min_version.map(Version) else {
-            return Ok(());
-        };
-        let reached = api.store.order_version(order_id).await.map_err(failed)?.unwrap_or_default();
-        if reached >= min_version {
-            return Ok(());
-        }
-        let _permit = api.waits.try_enter()?;
-        let wait = wait(headers);
-        if api.freshness.wait_for(&api.store, order_id, min_version, wait).await.map_err(failed)? {
-            return Ok(());
-        }
-        let reached = api.store.order_version(order_id).await.map_err(failed)?.unwrap_or_default();
-        let mut detail = format!("version {min_version} is not applied yet, version {reached} is");
-        if let Some(problem) = api.progress.topic_problem() {
-            detail = format!("{detail}; {problem}");
-        }
-        let problem =
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "read-model-behind", "The read model is behind", detail);
-        Err(problem.outcome(Outcome::NotExecuted).with("version", reached.0).retry_after(1))
+/// The order as it was, by folding its first events again.
+async fn past(api: &Api, order_id: OrderId, moment: Moment) -> Result<Detail, Problem> {
+    let history = api.store.history(order_id).await.map_err(failed)?;
+    if history.is_empty() {
+        return Err(unknown_order(api, order_id).await);
     }
-}
-
-/// RFC 7240: `Prefer: wait=2`, in seconds. A preference that is not understood is ignored, as it asks.
-fn wait(headers: &HeaderMap) -> Duration {
-    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let mut preferences = preferences.flat_map(|value| value.split([',', ';'])).map(str::trim);
-    let seconds = preferences.find_map(|preference| preference.strip_prefix("wait=")?.trim().parse().ok());
-    seconds.map_or(WAIT_DEFAULT, Duration::from_secs).min(WAIT_MAX)
+    let row = time_travel::at(&history, moment, api.default_currency).map_err(failed)?;
+    let row = row.ok_or_else(|| unknown_version(order_id, moment))?;
+    let document = row.to_document().map_err(|error| failed(error.into()))?;
+    Ok(Detail { version: row.version, document, waiting: None })
 }
 
 /// Weak: the same version may be written with other bytes by another release.

@@ -47,7 +47,42 @@ pub struct Event {
     pub causation_id: Option<String>,
 }
 
-/// Which orders a list shows, newest first.
+/// How a list is sorted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// Newest first.
+    #[default]
+    Newest,
+    /// Oldest first.
+    Oldest,
+    /// Most expensive first, within a currency.
+    Dearest,
+    /// Least expensive first, within a currency.
+    Cheapest,
+}
+
+impl Sort {
+    /// Whether the time of creation sorts, and not the total.
+    pub fn is_by_creation(self) -> bool {
+        matches!(self, Self::Newest | Self::Oldest)
+    }
+
+    /// Whether the largest key comes first.
+    pub fn is_descending(self) -> bool {
+        matches!(self, Self::Newest | Self::Dearest)
+    }
+}
+
+/// Where in a list a page begins.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Page {
+    /// How the list is sorted.
+    pub sort: Sort,
+    /// After this key: what sorts, and the order.
+    pub after: Option<(i64, OrderId)>,
+}
+
+/// Which orders a list shows.
 #[derive(Debug, Clone, Default)]
 pub struct ListFilter {
     /// In this status.
@@ -66,14 +101,12 @@ pub struct ListFilter {
     pub min_total_minor: Option<i64>,
     /// Costing at most this much, in minor units.
     pub max_total_minor: Option<i64>,
-    /// After this order, in list order.
-    pub after: Option<(i64, OrderId)>,
 }
 
 /// An order in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Where it stands in the list.
+    /// Where it stands in the list: what sorts, and the order.
     pub key: (i64, OrderId),
     /// The stored document.
     pub document: String,
@@ -123,6 +156,22 @@ pub struct ProductTotals {
     /// Price times pieces, where the price is known.
     pub revenue: Sum,
 }
+
+/// What was not applied: how much, and since when.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Dead letters, counted up to [`BACKLOG_COUNT_MAX`].
+    pub dead_letters: i64,
+    /// When the oldest was set aside, in microseconds.
+    pub oldest_letter_micros: Option<i64>,
+    /// Waiting events, counted up to [`BACKLOG_COUNT_MAX`].
+    pub parked: i64,
+    /// Since when the first waits, in microseconds.
+    pub oldest_parked_micros: Option<i64>,
+}
+
+/// The most rows that are counted for a [`Backlog`]; beyond it the number is the message.
+pub const BACKLOG_COUNT_MAX: u32 = 100_000;
 
 /// A dead letter as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]

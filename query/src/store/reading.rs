@@ -3,7 +3,8 @@
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
 use super::answer::{
-    CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, ListedLetter, ListedParked, ProductTotals, Waiting,
+    Backlog, CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, ListedLetter, ListedParked, Page,
+    ProductTotals, Waiting,
 };
 use super::{Error, Store};
 use crate::checkpoint::Checkpoints;
@@ -81,6 +82,15 @@ impl Store {
         ask!(self, store => store.order_version(id).await)
     }
 
+    /// How many events of each of these orders are applied, as far as they are known.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn order_versions(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, Version)>, Error> {
+        ask!(self, store => store.order_versions(ids).await)
+    }
+
     /// Every applied event of an order, in version order; none when it is not known.
     ///
     /// # Errors
@@ -90,13 +100,31 @@ impl Store {
         ask!(self, store => store.history(id).await)
     }
 
-    /// The first `limit` orders of a list.
+    /// The first `limit` orders of a page.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn list(&self, filter: &ListFilter, limit: u32) -> Result<Vec<Listed>, Error> {
-        ask!(self, store => store.list(filter, limit).await)
+    pub async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<Listed>, Error> {
+        ask!(self, store => store.list(filter, page, limit).await)
+    }
+
+    /// How many orders a list has on all its pages, counted up to `most`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn count(&self, filter: &ListFilter, most: u32) -> Result<i64, Error> {
+        ask!(self, store => store.count(filter, most).await)
+    }
+
+    /// How the database goes about [`Store::list`], in its own words.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn list_plan(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<String>, Error> {
+        ask!(self, store => store.list_plan(filter, page, limit).await)
     }
 
     /// The totals of the first `limit` customers after `after`, or of `only`, by id and currency.
@@ -141,6 +169,15 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ProductTotals>, Error> {
         ask!(self, store => store.products(only, after, limit).await)
+    }
+
+    /// What was not applied: how much, and since when.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn backlog(&self) -> Result<Backlog, Error> {
+        ask!(self, store => store.backlog().await)
     }
 
     /// The newest `limit` dead letters.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::answer::{
-    CustomerTotals, DayTotals, Detail, Event, Listed, ListedLetter, ListedParked, ProductTotals, Waiting,
+    Backlog, CustomerTotals, DayTotals, Detail, Event, Listed, ListedLetter, ListedParked, ProductTotals, Waiting,
 };
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::gate::Cause;
@@ -42,6 +42,17 @@ pub(super) type LetterRecord = (String, i32, i64, Option<Vec<u8>>, Option<Vec<u8
 /// `order_id, version, cause, topic, partition_id, record_offset, parked_at`.
 pub(super) type ListedParkedRecord = (Id, i64, String, String, i32, i64, i64);
 
+/// `count` and oldest time of the dead letters, then of what waits. `$1` is the most to count, in either database.
+pub(super) const BACKLOG: &str = "select \
+    (select count(*) from (select 1 from dead_letters limit $1) as l), (select min(seen_at) from dead_letters), \
+    (select count(*) from (select 1 from parked limit $1) as p), (select min(parked_at) from parked)";
+pub(super) type BacklogRecord = (i64, Option<i64>, i64, Option<i64>);
+
+pub(super) fn backlog(record: BacklogRecord) -> Backlog {
+    let (dead_letters, oldest_letter_micros, parked, oldest_parked_micros) = record;
+    Backlog { dead_letters, oldest_letter_micros, parked, oldest_parked_micros }
+}
+
 /// Every record of a result, as what it means.
 pub(super) fn all<R, T, C: FromIterator<T>>(records: Vec<R>, read: fn(R) -> Result<T, Error>) -> Result<C, Error> {
     records.into_iter().map(read).collect()
@@ -49,6 +60,10 @@ pub(super) fn all<R, T, C: FromIterator<T>>(records: Vec<R>, read: fn(R) -> Resu
 
 pub(super) fn order_id(bytes: Id) -> Result<OrderId, Error> {
     Uuid::from_slice(&bytes).map(OrderId).map_err(Error::corrupt("an id"))
+}
+
+pub(super) fn known_version((id, number): (Id, i64)) -> Result<(OrderId, Version), Error> {
+    Ok((order_id(id)?, version(number)?))
 }
 
 pub(super) fn version(number: i64) -> Result<Version, Error> {

@@ -57,6 +57,10 @@ async fn an_event_waits_until_the_one_before_it_comes(kind: Kind) {
     let parked = world.get("/parked").await.json();
     assert_eq!((&parked[0]["cause"], &parked[0]["version"]), (&"hole".into(), &3.into()));
 
+    let shown = world.get("/projection").await.json();
+    assert_eq!((&shown["parked"], &shown["dead_letters"]), (&2.into(), &0.into()));
+    assert!(shown["oldest_parked_at"].is_string() && shown["oldest_dead_letter_at"].is_null(), "{shown}");
+
     // Others flow, and waiting is not counted twice.
     let summary = world.happen(&[whole_life(2), events[2..3].to_vec()].concat()).await;
     assert_eq!((summary.applied, summary.duplicates, summary.parked), (4, 1, 0));

@@ -17,7 +17,11 @@ mod totals;
 
 mod lists;
 
+mod plans;
+
 mod orders;
+
+mod time_travel;
 
 mod replay;
 

@@ -55,13 +55,40 @@ async fn one_node_projects_and_all_serve() {
 
 #[tokio::test]
 async fn a_reader_waits_for_a_version_on_any_node() {
-    let (mut world, other) = two_nodes().await;
+    let (mut world, Node { router, freshness, store, .. }) = two_nodes().await;
+    let shutdown = CancellationToken::new();
+    let watching = tokio::spawn(freshness.watch(store, shutdown.clone()));
     world.happen(&whole_life(1)[..1]).await;
     let path = format!("/orders/{}?min_version=2", order(1));
-    let waiting = tokio::spawn(async move { get(&other.router, &path, &[("prefer", "wait=10")]).await });
-    tokio::task::yield_now().await;
-    world.happen(&whole_life(1)[1..2]).await;
-    assert_eq!(waiting.await.unwrap().json()["status"], "PAID");
+    let readers = (0..20).map(|_| get(&router, &path, &[("prefer", "wait=10")]));
+    let writing = async {
+        tokio::task::yield_now().await;
+        world.happen(&whole_life(1)[1..2]).await;
+    };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(readers), writing);
+    assert!(answers.iter().all(|answer| answer.json()["status"] == "PAID"), "{answers:?}");
+    shutdown.cancel();
+    watching.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_costs_a_reader_one_question_at_most() {
+    let mut world = World::new(Kind::Postgres).await;
+    world.happen(&whole_life(1)).await;
+    let path = format!("/orders/{}", order(1));
+    assert_eq!(world.get(&path).await.status, 200);
+    let cut = "select pg_terminate_backend(pid, 5000) from pg_stat_activity \
+        where application_name like 'order-query%' and datname = current_database()";
+    world.tamper("", cut).await;
+    let answer = world.get(&path).await;
+    if answer.status != 200 {
+        answer.assert_problem(503, "not-ready");
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    assert_eq!(world.get(&path).await.status, 200);
+    // So does the projector lose a batch at most, and reads it again.
+    let batch = records(&mut world, 2);
+    assert_eq!(world.apply(batch).await.applied, 4);
 }
 
 #[tokio::test]

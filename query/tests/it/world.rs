@@ -147,7 +147,7 @@ impl World {
     }
 
     async fn open(kind: Kind, place: Place, brokers: Brokers, topic: &str) -> Self {
-        let Node { projector, keeper, store, router } = Node::open(&place.url(), brokers, topic).await;
+        let Node { projector, keeper, store, router, .. } = Node::open(&place.url(), brokers, topic).await;
         if let Some(keeper) = &keeper {
             assert!(keeper.step().await.unwrap(), "the lease is free");
         }
@@ -222,6 +222,7 @@ async fn dump_sqlite(raw: &SqlitePool) -> Vec<Value> {
         "select json_array(day, currency, orders, cancellations, revenue_minor) from daily_sales \
          order by day, currency",
         "select json_array(sku, currency, units, revenue_minor) from product_demand order by sku, currency",
+        "select json_array(sku, created_at, hex(order_id), currency, total_minor) from order_products order by sku, created_at, order_id",
     ];
     let mut dump = Vec::new();
     for statement in statements {
@@ -243,6 +244,8 @@ async fn dump_postgres(raw: &PgPool) -> Vec<Value> {
         "select json_build_array(day, currency, orders, cancellations, revenue_minor) from daily_sales \
          order by day, currency",
         "select json_build_array(sku, currency, units, revenue_minor) from product_demand order by sku, currency",
+        "select json_build_array(sku, created_at, upper(encode(order_id, 'hex')), currency, total_minor) from order_products \
+         order by sku, created_at, order_id",
     ];
     let mut dump = Vec::new();
     for statement in statements {
@@ -257,6 +260,7 @@ pub(crate) struct Node {
     pub(crate) projector: Projector,
     pub(crate) keeper: Option<Keeper>,
     pub(crate) store: Store,
+    pub(crate) freshness: Freshness,
     pub(crate) router: Router,
 }
 
@@ -267,9 +271,9 @@ impl Node {
         let (freshness, progress) = (Freshness::default(), Progress::default());
         let reader = TopicReader::new(brokers, TopicSpec { name: topic.into(), partitions: 3, replication: 1 });
         let projector = Projector::new(writer, reader, usd(), freshness.clone(), progress.clone());
-        let api = Api::new(store.clone(), freshness, progress, usd());
+        let api = Api::new(store.clone(), freshness.clone(), progress, usd());
         let router = router(api, &Health::new(), &Metrics::install());
-        Self { projector, keeper, store, router }
+        Self { projector, keeper, store, freshness, router }
     }
 }
 

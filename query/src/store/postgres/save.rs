@@ -3,6 +3,7 @@
 use super::Transaction;
 use crate::checkpoint::Checkpoints;
 use crate::projections::order_history::HistoryRow;
+use crate::projections::order_products::OrderProducts;
 use crate::store::{Changes, Error};
 
 impl Transaction {
@@ -12,6 +13,7 @@ impl Transaction {
         self.save_customers(changes).await?;
         self.save_daily_sales(changes).await?;
         self.save_product_demand(changes).await?;
+        self.save_order_products(changes.order_products).await?;
         self.save_waiting(changes).await?;
         self.save_dead_letters(changes).await?;
         self.save_checkpoints(changes.checkpoints).await
@@ -134,6 +136,36 @@ impl Transaction {
         .bind(column(&rows, |((_sku, currency), _row)| currency.code()))
         .bind(column(&rows, |(_key, row)| row.units))
         .bind(column(&rows, |(_key, row)| row.revenue.to_string()))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    async fn save_order_products(&mut self, OrderProducts { come, gone }: &OrderProducts) -> Result<(), Error> {
+        if !gone.is_empty() {
+            sqlx::query(
+                "delete from order_products where (sku, created_at, order_id) in \
+                 (select * from unnest($1::text[], $2::bigint[], $3::bytea[]))",
+            )
+            .bind(column(gone, |(sku, _created_at, _order_id)| sku.as_str()))
+            .bind(column(gone, |(_sku, created_at, _order_id)| *created_at))
+            .bind(column(gone, |(_sku, _created_at, order_id)| order_id.0.into_bytes()))
+            .execute(&mut *self.inner)
+            .await?;
+        }
+        if come.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "insert into order_products (sku, created_at, order_id, currency, total_minor) \
+             select * from unnest($1::text[], $2::bigint[], $3::bytea[], $4::text[], $5::bigint[]) \
+             on conflict (sku, created_at, order_id) do update set total_minor = excluded.total_minor",
+        )
+        .bind(column(come, |((sku, _created_at, _order_id), _total)| sku.as_str()))
+        .bind(column(come, |((_sku, created_at, _order_id), _total)| *created_at))
+        .bind(column(come, |((_sku, _created_at, order_id), _total)| order_id.0.into_bytes()))
+        .bind(column(come, |(_key, total)| String::from(total.currency())))
+        .bind(column(come, |(_key, total)| total.minor()))
         .execute(&mut *self.inner)
         .await?;
         Ok(())

@@ -1,14 +1,19 @@
 //! The API's questions. Lists walk an index by key, never by counting rows off.
 
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::Store;
-use super::load::CHECKPOINTS;
+use super::load::{CHECKPOINTS, hex};
 use crate::checkpoint::Checkpoints;
-use crate::store::Error;
-use crate::store::answer::{CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, ProductTotals, Waiting};
-use crate::store::record::{self, CustomerRecord, DayRecord, DetailRecord, EventRecord, Id, ProductRecord};
+use crate::store::answer::{
+    CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, Page, ProductTotals, Waiting,
+};
+use crate::store::list::Dialect;
+use crate::store::record::{self, CustomerRecord, DayRecord, DetailRecord, EventRecord, ProductRecord};
+use crate::store::{Error, list};
+
+const DIALECT: Dialect = Dialect { explain: "explain query plan ", filter_only: "+" };
 
 impl Store {
     pub(crate) async fn checkpoints(&self) -> Result<Checkpoints, Error> {
@@ -45,6 +50,17 @@ impl Store {
         found.map(record::version).transpose()
     }
 
+    pub(crate) async fn order_versions(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, Version)>, Error> {
+        let ids: Vec<_> = ids.iter().copied().map(hex).collect();
+        let records = sqlx::query_as(
+            "select o.order_id, o.version from json_each(?1) as k cross join orders as o on o.order_id = unhex(k.value)",
+        )
+        .bind(serde_json::to_string(&ids)?)
+        .fetch_all(&self.readers)
+        .await?;
+        record::all(records, record::known_version)
+    }
+
     pub(crate) async fn history(&self, id: OrderId) -> Result<Vec<Event>, Error> {
         let records: Vec<EventRecord> = sqlx::query_as(
             "select version, event_id, event_type, occurred_at, message, actor, correlation_id, causation_id \
@@ -56,41 +72,22 @@ impl Store {
         record::all(records, record::event)
     }
 
-    pub(crate) async fn list(&self, filter: &ListFilter, limit: u32) -> Result<Vec<Listed>, Error> {
-        let mut query = QueryBuilder::<Sqlite>::new("select created_at, order_id, document from orders where true");
-        if let Some(status) = filter.status {
-            query.push(" and status = ").push_bind(status.as_str());
-        }
-        if let Some(customer) = &filter.customer_id {
-            query.push(" and customer_id = ").push_bind(customer.as_str().to_owned());
-        }
-        if let Some(sku) = &filter.sku {
-            query
-                .push(" and exists (select 1 from json_each(document, '$.items') as item where item.value ->> 'sku' = ")
-                .push_bind(sku.as_str().to_owned())
-                .push(")");
-        }
-        if let Some(currency) = filter.currency {
-            query.push(" and currency = ").push_bind(currency.code().to_owned());
-        }
-        let bounds = [
-            (" and created_at >= ", filter.created_from_micros),
-            (" and created_at <= ", filter.created_to_micros),
-            (" and total_minor >= ", filter.min_total_minor),
-            (" and total_minor <= ", filter.max_total_minor),
-        ];
-        for (condition, bound) in bounds {
-            if let Some(bound) = bound {
-                query.push(condition).push_bind(bound);
-            }
-        }
-        if let Some((created_at, id)) = filter.after {
-            query.push(" and (created_at, order_id) < (").push_bind(created_at).push(", ");
-            query.push_bind(id.0.as_bytes().to_vec()).push(")");
-        }
-        query.push(" order by created_at desc, order_id desc limit ").push_bind(limit);
-        let records: Vec<(i64, Id, String)> = query.build_query_as().fetch_all(&self.readers).await?;
+    pub(crate) async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<Listed>, Error> {
+        let records = list::page("", &DIALECT, filter, page, limit).build_query_as().fetch_all(&self.readers).await?;
         record::all(records, record::listed)
+    }
+
+    pub(crate) async fn count(&self, filter: &ListFilter, most: u32) -> Result<i64, Error> {
+        Ok(list::count(filter, most).build_query_scalar().fetch_one(&self.readers).await?)
+    }
+
+    pub(crate) async fn list_plan(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<String>, Error> {
+        self.plan(list::page(DIALECT.explain, &DIALECT, filter, page, limit)).await
+    }
+
+    async fn plan(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<String>, Error> {
+        let rows = query.build().fetch_all(&self.readers).await?;
+        rows.iter().map(|row| Ok(row.try_get(3)?)).collect()
     }
 
     pub(crate) async fn customers(

@@ -6,6 +6,7 @@ use super::Transaction;
 use super::load::hex;
 use crate::checkpoint::Checkpoints;
 use crate::projections::order_history::HistoryRow;
+use crate::projections::order_products::OrderProducts;
 use crate::store::{Changes, Error};
 
 impl Transaction<'_> {
@@ -13,6 +14,7 @@ impl Transaction<'_> {
         self.save_orders(changes).await?;
         self.save_history(changes).await?;
         self.save_totals(changes).await?;
+        self.save_order_products(changes).await?;
         self.save_waiting(changes).await?;
         self.save_dead_letters(changes).await?;
         self.save_checkpoints(changes.checkpoints).await
@@ -108,6 +110,24 @@ impl Transaction<'_> {
             on conflict (sku, currency) do update set units = excluded.units, \
             revenue_minor = excluded.revenue_minor";
         self.execute(statement, &products).await
+    }
+
+    async fn save_order_products(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
+        let OrderProducts { come, gone } = changes.order_products;
+        let gone: Vec<_> = gone.iter().map(|(sku, created_at, order_id)| (sku, created_at, hex(*order_id))).collect();
+        let statement = "delete from order_products where (sku, created_at, order_id) in \
+            (select value ->> 0, value ->> 1, unhex(value ->> 2) from json_each(?1))";
+        self.execute(statement, &gone).await?;
+        let come: Vec<_> = come
+            .iter()
+            .map(|((sku, created_at, order_id), total)| {
+                (sku, created_at, hex(*order_id), total.currency(), total.minor())
+            })
+            .collect();
+        let statement = "insert into order_products (sku, created_at, order_id, currency, total_minor) \
+            select value ->> 0, value ->> 1, unhex(value ->> 2), value ->> 3, value ->> 4 from json_each(?1) where true \
+            on conflict (sku, created_at, order_id) do update set total_minor = excluded.total_minor";
+        self.execute(statement, &come).await
     }
 
     async fn save_waiting(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
