@@ -45,7 +45,7 @@ async fn settings_that_contradict_each_other_are_refused_before_anything_is_open
     for (variable, value) in [("UNKNOWN_SKU_PRICE", "10.001"), ("SEED_PRODUCTS", "prod-1")] {
         let spec = world.command_run("order-command", &["serve"]);
         let (code, told) = refuses(spec, &[(variable, Some(value))]);
-        assert_eq!(code, Some(1), "{told}");
+        assert_eq!(code, Some(64), "{told}");
         assert_eq!(told.trim_end().lines().count(), 1, "{told}");
         assert!(told.contains(variable), "{told}");
     }
