@@ -21,11 +21,14 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone, Default)]
 pub struct Freshness {
     waiting: Arc<Mutex<HashMap<OrderId, watch::Sender<()>>>>,
+    /// Counts announcements, for whoever wants them all.
+    announced: Arc<watch::Sender<u64>>,
 }
 
 impl Freshness {
     /// Tells the readers that wait for these orders to look. Called after the commit.
     pub fn announce(&self, orders: impl IntoIterator<Item = OrderId>) {
+        self.announced.send_modify(|count| *count = count.wrapping_add(1));
         let waiting = self.waiting();
         if waiting.is_empty() {
             return;
@@ -35,6 +38,11 @@ impl Freshness {
                 sender.send_replace(());
             }
         }
+    }
+
+    /// Changes with every announcement, of whichever orders.
+    pub fn announcements(&self) -> watch::Receiver<u64> {
+        self.announced.subscribe()
     }
 
     /// Waits until `store` has `order_id` at `version` or later, or until `wait` has passed; tells whether it has.

@@ -35,6 +35,8 @@ pub mod freshness;
 
 pub mod progress;
 
+pub mod live;
+
 pub mod metrics;
 
 pub mod lag;

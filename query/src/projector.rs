@@ -23,6 +23,7 @@ use crate::batch::Batch;
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::freshness::Freshness;
 use crate::intake::{Incoming, Record};
+use crate::live::CHANGES_KEPT;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::projection::Facts;
@@ -45,6 +46,7 @@ pub struct Projector {
     default_currency: Currency,
     freshness: Freshness,
     progress: Progress,
+    changes_kept: u32,
     /// As committed, except that `proven` may be ahead of the store.
     checkpoints: Checkpoints,
     /// Events that wait for a newer program are tried again once, at start: this may be that program.
@@ -87,7 +89,22 @@ impl Projector {
         progress: Progress,
     ) -> Self {
         let checkpoints = Checkpoints::default();
-        Self { writer, reader, default_currency, freshness, progress, checkpoints, retried: false }
+        Self {
+            writer,
+            reader,
+            default_currency,
+            freshness,
+            progress,
+            changes_kept: CHANGES_KEPT,
+            checkpoints,
+            retried: false,
+        }
+    }
+
+    /// Keeps so many changes for streams that resume.
+    #[must_use]
+    pub fn keeping(self, changes_kept: u32) -> Self {
+        Self { changes_kept, ..self }
     }
 
     /// Steps until `shutdown`, finishes the step it is in, and closes the database.
@@ -290,6 +307,9 @@ impl Projector {
         for incoming in incoming {
             batch.take(incoming);
         }
+        if !besides.is_empty() {
+            batch.continue_after(transaction.next_places(&checkpoints).await?);
+        }
         for order_id in besides {
             batch.heal(*order_id);
         }
@@ -307,6 +327,7 @@ impl Projector {
                 daily_sales: &daily_sales,
                 product_demand: &product_demand,
                 checkpoints: &checkpoints,
+                changes_kept: self.changes_kept,
                 now_micros: Utc::now().timestamp_micros(),
             })
             .await?;

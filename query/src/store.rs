@@ -11,6 +11,8 @@ pub mod postgres;
 
 pub mod sqlite;
 
+mod changes;
+
 mod record;
 
 mod reading;
@@ -153,6 +155,8 @@ pub struct Changes<'a> {
     pub product_demand: &'a Rows<ProductDemand>,
     /// How far the partitions are applied with this batch.
     pub checkpoints: &'a Checkpoints,
+    /// How many changes are kept for streams that resume.
+    pub changes_kept: u32,
     /// This node's clock, in microseconds; told by what waits and what is set aside, never by a projection.
     pub now_micros: i64,
 }
