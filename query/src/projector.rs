@@ -265,14 +265,7 @@ impl Projector {
             transaction.commit().await?;
             self.checkpoints = Checkpoints::default();
         }
-        for (partition, low) in &opening.beheaded {
-            tracing::error!(
-                partition,
-                first_offset = low,
-                "the beginning of the topic is gone: orders whose first events it held wait until they are published \
-                 again"
-            );
-        }
+        report::beheaded(&opening.beheaded);
         if let Err(error) = self.reader.open(&opening) {
             return Ok(Err(error));
         }

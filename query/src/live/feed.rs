@@ -65,8 +65,11 @@ pub struct Feed {
     limits: StreamLimits,
     shutdown: CancellationToken,
     /// The last look at the store's newest change, and when it was.
-    head: Arc<Mutex<Option<(Instant, Option<i64>)>>>,
+    head: Arc<Mutex<Option<Head>>>,
 }
+
+/// The store's newest change, and when it was asked for.
+type Head = (Instant, Option<i64>);
 
 /// What a look found.
 enum Look {
@@ -109,13 +112,15 @@ impl Feed {
     ///
     /// When the database fails.
     pub async fn now(&self) -> Result<Cursor, store::Error> {
-        let mut cursor = Cursor::default();
+        // What is not kept is applied, though nothing else may show it.
+        let mut cursor = Cursor { next: self.store.kept().await?, last: None };
         let mut newest = None;
         // The checkpoints first: a change that comes meanwhile is either passed as the last one, or told.
         for checkpoint in self.store.checkpoints().await?.partitions {
             let applied = Place::of_record(checkpoint.last.offset);
             let last = self.store.last_change(checkpoint.partition).await?;
             let next = last.map_or(applied, |last| last.at.place.after().max(applied));
+            let next = next.max(cursor.next_of(checkpoint.partition));
             cursor.next.insert(checkpoint.partition, next);
             if let Some(last) = last
                 && newest.is_none_or(|newest| newest < last.seq)

@@ -96,6 +96,11 @@ macro_rules! keep_changes {
                 found.map(last).transpose()
             }
 
+            pub(crate) async fn kept(&mut self) -> Result<BTreeMap<i32, Place>, Error> {
+                let records: Vec<PlaceRecord> = sqlx::query_as(KEPT).fetch_all(&mut *self.inner).await?;
+                Ok(records.into_iter().map(place).collect())
+            }
+
             pub(super) async fn trim_changes(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
                 let head: Option<i64> = sqlx::query_scalar(HEAD).fetch_one(&mut *self.inner).await?;
                 let gone: Vec<PlaceRecord> = sqlx::query_as(TRIM)

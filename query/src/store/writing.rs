@@ -147,12 +147,14 @@ impl Transaction<'_> {
     ///
     /// When the database fails or holds what we cannot have written.
     pub async fn next_places(&mut self, checkpoints: &Checkpoints) -> Result<BTreeMap<i32, Place>, Error> {
-        let mut next = BTreeMap::new();
+        // Where a change was and is no more, no other one may come.
+        let mut next = within!(self, transaction => transaction.kept().await?);
         for checkpoint in &checkpoints.partitions {
             let partition = checkpoint.partition;
             let last = within!(self, transaction => transaction.last_change(partition).await?);
             let last = last.map_or(Place::START, |last| last.at.place.after());
-            next.insert(partition, last.max(Place::of_record(checkpoint.last.offset)));
+            let next = next.entry(partition).or_insert(Place::START);
+            *next = last.max(Place::of_record(checkpoint.last.offset)).max(*next);
         }
         Ok(next)
     }

@@ -25,6 +25,8 @@ mod topic;
 
 mod service;
 
+mod live;
+
 mod sharing;
 
 mod both;
