@@ -179,8 +179,10 @@ impl Feed {
 
     /// Whether the topic is known to end before what the client has: then waiting is in vain.
     fn topic_ends_before(&self, cursor: &Cursor) -> bool {
-        let partitions = self.progress.partitions();
-        partitions.iter().any(|known| known.end_offset <= cursor.next_of(known.partition).offset)
+        let ends: BTreeMap<i32, i64> =
+            self.progress.partitions().iter().map(|known| (known.partition, known.end_offset)).collect();
+        let beyond = |(partition, place): (&i32, &Place)| ends.get(partition).is_none_or(|end| *end <= place.offset);
+        !ends.is_empty() && cursor.next.iter().any(beyond)
     }
 
     async fn head(&self) -> Result<Option<i64>, store::Error> {

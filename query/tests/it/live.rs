@@ -33,6 +33,7 @@ on_both_stores!(
     a_client_resumes_on_another_node_and_gets_each_change_once,
     an_event_that_waited_is_told_once,
     an_event_that_waited_for_a_newer_program_is_told_once,
+    an_id_beyond_the_end_of_the_topic_is_reset,
     an_id_that_tells_another_event_is_reset,
     an_id_older_than_what_is_kept_is_reset,
     a_slow_client_is_cut_and_resumes,
@@ -306,8 +307,22 @@ async fn an_id_older_than_what_is_kept_is_reset(kind: Kind) {
 }
 
 fn limited(store: &Store, limits: StreamLimits, shutdown: &CancellationToken) -> Router {
-    let api = Api::new(store.clone(), Freshness::default(), Progress::default(), usd());
+    let progress = Progress::default();
+    progress.ends(&[(0, 100), (0, 100), (0, 100)]);
+    let api = Api::new(store.clone(), Freshness::default(), progress, usd());
     router(api.streaming(limits, shutdown.clone()), &Health::new(), &Metrics::install())
+}
+
+async fn an_id_beyond_the_end_of_the_topic_is_reset(kind: Kind) {
+    let mut world = World::new(kind).await;
+    world.happen(&whole_life(1)).await;
+    let limits = StreamLimits { behind_max: Duration::from_millis(50), ..StreamLimits::default() };
+    let router = limited(&world.store, limits, &CancellationToken::new());
+    for id in ["1:100.1;", "7:1.1;"] {
+        assert_eq!(Client::open(&router, "", Some(id)).await.take(1).await[0].event, "reset");
+    }
+    // Here the topic may have it, and this node has not: another one may.
+    assert_eq!(Client::open(&router, "", Some("1:99.1;")).await.next().await, None);
 }
 
 async fn a_slow_client_is_cut_and_resumes(kind: Kind) {
