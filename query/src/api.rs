@@ -11,6 +11,8 @@ mod history;
 
 mod diff;
 
+mod stream;
+
 mod customers;
 
 mod sales;
@@ -31,11 +33,14 @@ use chassis::telemetry::ErrorChain;
 use chrono::SecondsFormat;
 use domain::{Currency, OrderId};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::freshness::Freshness;
+use crate::live::StreamLimits;
+use crate::live::feed::Feed;
 use crate::progress::Progress;
 use crate::store::answer::Waiting;
 use crate::store::{self, Store};
@@ -57,26 +62,41 @@ pub struct Api {
     progress: Progress,
     reads: Admission,
     waits: Admission,
+    streams: Admission,
+    feed: Feed,
     default_currency: Currency,
 }
 
 impl Api {
     /// An API over this store.
     pub fn new(store: Store, freshness: Freshness, progress: Progress, default_currency: Currency) -> Self {
+        let limits = StreamLimits::default();
+        let feed = Feed::new(store.clone(), freshness.clone(), progress.clone(), limits, CancellationToken::new());
         Self {
             store,
             freshness,
             progress,
             reads: Admission::new("reads", READS_MAX),
             waits: Admission::new("waits", WAITS_MAX),
+            streams: Admission::new("streams", limits.streams_max),
+            feed,
             default_currency,
         }
+    }
+
+    /// With these limits on streams, and with their end at `shutdown`.
+    #[must_use]
+    pub fn streaming(self, limits: StreamLimits, shutdown: CancellationToken) -> Self {
+        let (store, freshness, progress) = (self.store.clone(), self.freshness.clone(), self.progress.clone());
+        let feed = Feed::new(store, freshness, progress, limits, shutdown);
+        Self { feed, streams: Admission::new("streams", limits.streams_max), ..self }
     }
 
     /// The routes and their description.
     pub fn router(self) -> (Router, utoipa::openapi::OpenApi) {
         OpenApiRouter::with_openapi(Description::openapi())
             .routes(routes!(orders::list))
+            .routes(routes!(stream::stream))
             .routes(routes!(orders::detail))
             .routes(routes!(history::history))
             .routes(routes!(diff::diff))

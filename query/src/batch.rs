@@ -12,6 +12,7 @@ use domain::{Currency, OrderEvent, OrderId, Recorded, Version};
 use crate::dead_letter::DeadLetter;
 use crate::gate::{Cause, Standing, Verdict};
 use crate::intake::{Digest, Incoming, Meaning, Reason, Record};
+use crate::live::place::Place;
 use crate::parked::Parked;
 use crate::projection::Change;
 use crate::projections::orders::OrderRow;
@@ -65,6 +66,10 @@ pub struct Applied {
     pub record: Record,
     /// Of its value.
     pub digest: Digest,
+    /// In which partition's changes it is told.
+    pub partition: i32,
+    /// Where it is told there.
+    pub place: Place,
     /// The order before.
     pub before: Option<Arc<OrderRow>>,
     /// The order after.
@@ -121,6 +126,10 @@ pub struct Batch {
     orders: BTreeMap<OrderId, Order>,
     digests: BTreeMap<(OrderId, Version), Digest>,
     first_messages: BTreeMap<OrderId, String>,
+    /// Where the next change is told while a record is taken.
+    taking: Option<(i32, Place)>,
+    /// Where the next change of a partition is told that no record brings about.
+    between: BTreeMap<i32, Place>,
     /// The applied events, in the order of application.
     pub applied: Vec<Applied>,
     /// The records set aside.
@@ -150,12 +159,19 @@ impl Batch {
             orders,
             digests: known.digests,
             first_messages: known.first_messages,
+            taking: None,
+            between: BTreeMap::new(),
             applied: Vec::new(),
             dead_letters: Vec::new(),
             unparked: Vec::new(),
             duplicates: 0,
             forks: Vec::new(),
         }
+    }
+
+    /// Tells where changes go that no record brings about: behind what each partition has.
+    pub fn continue_after(&mut self, next: BTreeMap<i32, Place>) {
+        self.between = next;
     }
 
     /// Takes the next record, and then whatever waited for it.
@@ -165,8 +181,11 @@ impl Batch {
         };
         match self.judge(&incoming) {
             Verdict::Apply => {
+                let position = incoming.record.position;
+                self.taking = Some((position.partition, Place::of_record(position.offset)));
                 self.apply(incoming);
                 self.heal(order_id);
+                self.taking = None;
             }
             Verdict::Duplicate => self.duplicates += 1,
             Verdict::Park(cause) => self.park(&incoming, cause),
@@ -287,7 +306,21 @@ impl Batch {
         order.row = Some(Arc::clone(&after));
         order.changed = true;
         order.applied_here.push(self.applied.len());
-        self.applied.push(Applied { recorded, record, digest, before, after });
+        let (partition, place) = self.next_place(record.position.partition);
+        self.applied.push(Applied { recorded, record, digest, partition, place, before, after });
+    }
+
+    /// Where the next change is told; `partition` is that of the event's own record.
+    fn next_place(&mut self, partition: i32) -> (i32, Place) {
+        if let Some((partition, place)) = &mut self.taking {
+            let here = *place;
+            *place = here.after();
+            return (*partition, here);
+        }
+        let place = self.between.entry(partition).or_insert(Place::START);
+        let here = *place;
+        *place = here.after();
+        (partition, here)
     }
 
     fn park(&mut self, incoming: &Incoming, cause: Cause) {

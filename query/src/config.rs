@@ -8,6 +8,8 @@ use chassis::http::Limits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use domain::Currency;
 
+use crate::live::{CHANGES_KEPT, StreamLimits};
+
 /// Reads orders.events into a database of the read side and answers questions about orders.
 #[derive(Debug, Parser)]
 #[command(name = "order-query", version)]
@@ -55,6 +57,10 @@ pub struct Config {
     #[command(flatten)]
     pub http: Limits,
 
+    /// Limits of the streams.
+    #[command(flatten)]
+    pub streams: Streams,
+
     /// How log lines are written.
     #[command(flatten)]
     pub log: Log,
@@ -68,6 +74,30 @@ impl Config {
     /// Time to finish at shutdown.
     pub fn drain_grace(&self) -> Duration {
         Duration::from_millis(self.drain_grace_ms)
+    }
+}
+
+/// Limits of `GET /orders/stream`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Streams {
+    /// Streams at once
+    #[arg(long = "streams-max", env = "QUERY_STREAMS_MAX", default_value_t = StreamLimits::default().streams_max)]
+    pub streams_max: usize,
+
+    /// How long a stream's client may take nothing before it is cut, in milliseconds
+    #[arg(long = "stream-stall-ms", env = "QUERY_STREAM_STALL_MS", default_value_t = 10_000)]
+    pub stall_ms: u64,
+
+    /// How many of the last changes are kept for clients that resume; more once a client may be away for longer
+    #[arg(long = "changes-kept", env = "QUERY_CHANGES_KEPT", default_value_t = CHANGES_KEPT)]
+    pub changes_kept: u32,
+}
+
+impl Streams {
+    /// The limits of the streams.
+    pub fn limits(&self) -> StreamLimits {
+        let stall_max = Duration::from_millis(self.stall_ms);
+        StreamLimits { streams_max: self.streams_max, stall_max, ..StreamLimits::default() }
     }
 }
 

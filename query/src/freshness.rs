@@ -27,11 +27,14 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Default)]
 pub struct Freshness {
     waiting: Arc<Mutex<HashMap<OrderId, watch::Sender<()>>>>,
+    /// Counts announcements, for whoever wants them all.
+    announced: Arc<watch::Sender<u64>>,
 }
 
 impl Freshness {
     /// Tells the readers that wait for these orders to look. Called after the commit.
     pub fn announce(&self, orders: impl IntoIterator<Item = OrderId>) {
+        self.announced.send_modify(|count| *count = count.wrapping_add(1));
         let waiting = self.waiting();
         if waiting.is_empty() {
             return;
@@ -69,6 +72,11 @@ impl Freshness {
                 Err(error) => tracing::debug!(error = %ErrorChain(&error), "the versions cannot be asked for now"),
             }
         }
+    }
+
+    /// Changes with every announcement, of whichever orders.
+    pub fn announcements(&self) -> watch::Receiver<u64> {
+        self.announced.subscribe()
     }
 
     /// Waits until `store` has `order_id` at `version` or later, or until `wait` has passed; tells whether it has.

@@ -37,6 +37,8 @@ pub mod time_travel;
 
 pub mod progress;
 
+pub mod live;
+
 pub mod metrics;
 
 pub mod lag;

@@ -32,6 +32,10 @@ pub const STEP_FAILURES: &str = "orders_projection_step_failures_total";
 pub const RESTARTS_FROM_ZERO: &str = "orders_projection_restarts_from_zero_total";
 /// One while the topic can be read, zero while it cannot.
 pub const TOPIC_READABLE: &str = "orders_projection_topic_readable";
+/// Streams that were closed because the client took nothing.
+pub const STREAMS_CUT: &str = "orders_streams_cut_total";
+/// Clients that were told `reset`.
+pub const STREAM_RESETS: &str = "orders_stream_resets_total";
 
 /// One on the node that projects, zero on the others.
 pub const OWNER: &str = "orders_projection_owner";
@@ -55,6 +59,8 @@ pub fn describe() {
         (FORKS, "events that contradict another event of the same version"),
         (DEAD_LETTERS, "records that can never have come from the relay"),
         (STEP_FAILURES, "steps that failed and are tried again"),
+        (STREAMS_CUT, "streams that were closed because the client took nothing"),
+        (STREAM_RESETS, "streams that could not go on from the client's id"),
         (RESTARTS_FROM_ZERO, "how often the topic turned out not to be the one that was applied"),
     ];
     for (name, meaning) in counters {

@@ -23,6 +23,7 @@ use crate::batch::Batch;
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::freshness::Freshness;
 use crate::intake::{Incoming, Record};
+use crate::live::CHANGES_KEPT;
 use crate::metrics;
 use crate::progress::Progress;
 use crate::projection::Facts;
@@ -46,6 +47,7 @@ pub struct Projector {
     default_currency: Currency,
     freshness: Freshness,
     progress: Progress,
+    changes_kept: u32,
     /// As committed, except that `proven` may be ahead of the store.
     checkpoints: Checkpoints,
     /// Events that wait for a newer program are tried again once, at start: this may be that program.
@@ -88,7 +90,22 @@ impl Projector {
         progress: Progress,
     ) -> Self {
         let checkpoints = Checkpoints::default();
-        Self { writer, reader, default_currency, freshness, progress, checkpoints, retried: false }
+        Self {
+            writer,
+            reader,
+            default_currency,
+            freshness,
+            progress,
+            changes_kept: CHANGES_KEPT,
+            checkpoints,
+            retried: false,
+        }
+    }
+
+    /// Keeps so many changes for streams that resume.
+    #[must_use]
+    pub fn keeping(self, changes_kept: u32) -> Self {
+        Self { changes_kept, ..self }
     }
 
     /// Steps until `shutdown`, finishes the step it is in, and closes the database.
@@ -249,14 +266,7 @@ impl Projector {
             transaction.commit().await?;
             self.checkpoints = Checkpoints::default();
         }
-        for (partition, low) in &opening.beheaded {
-            tracing::error!(
-                partition,
-                first_offset = low,
-                "the beginning of the topic is gone: orders whose first events it held wait until they are published \
-                 again"
-            );
-        }
+        report::beheaded(&opening.beheaded);
         if let Err(error) = self.reader.open(&opening) {
             return Ok(Err(error));
         }
@@ -291,6 +301,9 @@ impl Projector {
         for incoming in incoming {
             batch.take(incoming);
         }
+        if !besides.is_empty() {
+            batch.continue_after(transaction.next_places(&checkpoints).await?);
+        }
         for order_id in besides {
             batch.heal(*order_id);
         }
@@ -310,6 +323,7 @@ impl Projector {
                 product_demand: &product_demand,
                 order_products: &order_products,
                 checkpoints: &checkpoints,
+                changes_kept: self.changes_kept,
                 now_micros: Utc::now().timestamp_micros(),
             })
             .await?;

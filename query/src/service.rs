@@ -74,12 +74,14 @@ impl Service {
         let (freshness, progress) = (Freshness::default(), Progress::default());
         let health = health(&store, &progress);
         let watching = freshness.clone();
-        let api = Api::new(store.clone(), freshness.clone(), progress.clone(), config.default_currency);
+        let mut tasks = Tasks::new();
+        let api = Api::new(store.clone(), freshness.clone(), progress.clone(), config.default_currency)
+            .streaming(config.streams.limits(), tasks.shutdown());
         let router = router(api, &health, &recorder);
         let reader = TopicReader::new(config.kafka.brokers.clone(), config.kafka.topic_spec());
-        let projector = Projector::new(writer, reader, config.default_currency, freshness, progress.clone());
+        let projector = Projector::new(writer, reader, config.default_currency, freshness, progress.clone())
+            .keeping(config.streams.changes_kept);
 
-        let mut tasks = Tasks::new();
         let (grace, limits, shutdown) = (config.drain_grace(), config.http, tasks.shutdown());
         tasks.spawn("http", async move { serve(listener, router, &limits, shutdown).await });
         tasks.spawn("projector", projector.run(tasks.shutdown()));

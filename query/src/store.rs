@@ -13,6 +13,8 @@ pub mod sqlite;
 
 mod list;
 
+mod changes;
+
 mod record;
 
 mod reading;
@@ -166,6 +168,8 @@ pub struct Changes<'a> {
     pub order_products: &'a OrderProducts,
     /// How far the partitions are applied with this batch.
     pub checkpoints: &'a Checkpoints,
+    /// How many changes are kept for streams that resume.
+    pub changes_kept: u32,
     /// This node's clock, in microseconds; told by what waits and what is set aside, never by a projection.
     pub now_micros: i64,
 }

@@ -23,6 +23,10 @@ pub struct Limits {
     #[arg(long = "http-header-read-timeout-ms", env = "HTTP_HEADER_READ_TIMEOUT_MS", default_value_t = 5_000)]
     pub header_read_timeout_ms: u64,
 
+    /// Time that a peer may read nothing of what is sent to it before its connection is cut, in milliseconds
+    #[arg(long = "http-write-stall-ms", env = "HTTP_WRITE_STALL_MS", default_value_t = 8_000)]
+    pub write_stall_ms: u64,
+
     /// Bytes of a request head (at least 8192)
     #[arg(
         long = "http-headers-bytes-max",
@@ -60,6 +64,7 @@ impl Default for Limits {
             body_bytes_max: 65_536,
             body_read_timeout_ms: 10_000,
             header_read_timeout_ms: 5_000,
+            write_stall_ms: 8_000,
             headers_bytes_max: 16_384,
             headers_max: 64,
             http2_streams_max: 64,
@@ -74,6 +79,11 @@ impl Limits {
     /// [`Limits::header_read_timeout_ms`] as a duration.
     pub fn header_read_timeout(&self) -> Duration {
         Duration::from_millis(self.header_read_timeout_ms)
+    }
+
+    /// [`Limits::write_stall_ms`] as a duration.
+    pub fn write_stall(&self) -> Duration {
+        Duration::from_millis(self.write_stall_ms)
     }
 
     /// [`Limits::drain_ms`] as a duration.

@@ -3,6 +3,8 @@
 //! hyper's own header timeout does nothing without a timer, and `axum::serve` installs none: a client that
 //! sends one byte a minute would hold its connection for ever. Hence this loop, with a limit on everything.
 
+mod stall;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use self::stall::Impatient;
 use super::limits::{BodyLimits, Limits};
 
 /// How long the loop rests when the process cannot take another connection (`EMFILE` and its kin).
@@ -63,6 +66,7 @@ pub async fn serve(
         router,
         body_limits: limits.body(),
         first_request_timeout: limits.header_read_timeout(),
+        write_stall: limits.write_stall(),
     };
     let mut tasks = JoinSet::new();
     loop {
@@ -147,6 +151,7 @@ struct Server {
     router: Router,
     body_limits: BodyLimits,
     first_request_timeout: Duration,
+    write_stall: Duration,
 }
 
 impl Server {
@@ -168,7 +173,8 @@ impl Server {
                 async move { Ok::<_, Infallible>(answer(router, request).await) }
             })
         };
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(Impatient::new(stream, self.write_stall));
+        let connection = self.builder.serve_connection(stream, service);
         let connection = watcher.watch(connection.into_owned());
         tokio::pin!(connection);
         // While the protocol is still being told from the first bytes, and on an HTTP/2 connection without

@@ -1,4 +1,4 @@
-//! What a batch tells after its commit: the metrics, and what an operator must know.
+//! What the projector tells of a topic and of a batch: the metrics, and what an operator must know.
 
 use std::time::Duration;
 
@@ -36,6 +36,17 @@ pub(super) fn batch(batch: &Batch, summary: Summary, records: usize, took: Durat
 /// Tells how many events wait.
 pub(super) fn waiting(events: i64) {
     metrics::gauge!(PARKED).set(f64::from(i32::try_from(events).unwrap_or(i32::MAX)));
+}
+
+/// Tells which partitions begin after their first record, and where.
+pub(super) fn beheaded(partitions: &[(i32, i64)]) {
+    for (partition, low) in partitions {
+        tracing::error!(
+            partition,
+            first_offset = low,
+            "the beginning of the topic is gone: orders whose first events it held wait until they are published again"
+        );
+    }
 }
 
 fn count(name: &'static str, events: usize) {

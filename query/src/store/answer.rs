@@ -4,6 +4,7 @@ use domain::order::Status;
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
 use crate::intake::Position;
+use crate::live::place::Anchor;
 use crate::sum::Sum;
 
 /// An order as it is served.
@@ -207,4 +208,34 @@ pub struct ListedParked {
     pub position: Position,
     /// Since when it waits, in microseconds.
     pub parked_at_micros: i64,
+}
+
+/// A change as a stream tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// In the order of application; only on this store.
+    pub seq: i64,
+    /// Where it stands, and the id of its event.
+    pub at: Anchor,
+    /// Whose event.
+    pub order_id: OrderId,
+    /// Which of its events.
+    pub version: Version,
+    /// Of the order, with this event applied.
+    pub status: Status,
+    /// Whose order.
+    pub customer_id: CustomerId,
+    /// The event's type.
+    pub event_type: String,
+    /// The exact message.
+    pub message: String,
+}
+
+/// The last change of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastChange {
+    /// In the order of application; only on this store.
+    pub seq: i64,
+    /// Where it stands, and the id of its event.
+    pub at: Anchor,
 }

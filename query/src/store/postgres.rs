@@ -4,6 +4,8 @@
 //! - **Invariant:** a transaction of the projection commits only under the epoch that it began with, so a node that
 //!   was stopped, and wakes up after another one took over, changes nothing (rules R23).
 
+mod changes;
+
 mod intake;
 
 mod lease;

@@ -1,13 +1,16 @@
 //! The API's questions, put to whichever store there is.
 
+use std::collections::BTreeMap;
+
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
 use super::answer::{
-    Backlog, CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, ListedLetter, ListedParked, Page,
-    ProductTotals, Waiting,
+    Backlog, Change, CustomerTotals, DayTotals, Detail, Event, LastChange, ListFilter, Listed, ListedLetter,
+    ListedParked, Page, ProductTotals, Waiting,
 };
 use super::{Error, Store};
 use crate::checkpoint::Checkpoints;
+use crate::live::place::Place;
 
 /// Asks the store, whichever it is.
 macro_rules! ask {
@@ -196,5 +199,53 @@ impl Store {
     /// When the database fails.
     pub async fn parked(&self, limit: u32) -> Result<Vec<ListedParked>, Error> {
         ask!(self, store => store.parked(limit).await)
+    }
+
+    /// The changes from these places on, at most `limit` of each of these partitions, in the order of application.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or holds what we cannot have written.
+    pub async fn changes(&self, from: &BTreeMap<i32, Place>, limit: u32) -> Result<Vec<Change>, Error> {
+        if from.is_empty() {
+            return Ok(Vec::new());
+        }
+        ask!(self, store => store.changes(from, limit).await)
+    }
+
+    /// The event that was told at a place, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn event_at(&self, partition: i32, place: Place) -> Result<Option<uuid::Uuid>, Error> {
+        ask!(self, store => store.event_at(partition, place).await)
+    }
+
+    /// The last change of a partition, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn last_change(&self, partition: i32) -> Result<Option<LastChange>, Error> {
+        ask!(self, store => store.last_change(partition).await)
+    }
+
+    /// From where on the changes of a partition are all there; a partition that is not named has them all.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn kept(&self) -> Result<BTreeMap<i32, Place>, Error> {
+        ask!(self, store => store.kept().await)
+    }
+
+    /// Differs when there are other changes; none when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn head(&self) -> Result<Option<i64>, Error> {
+        ask!(self, store => store.head().await)
     }
 }

@@ -1,5 +1,7 @@
 //! SQLite: one file per node, one writer, any number of readers beside it (rules R17).
 
+mod changes;
+
 mod intake;
 
 mod load;

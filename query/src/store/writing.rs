@@ -1,6 +1,6 @@
 //! The projector's loads and saves, in whichever store there is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::OrderId;
 
@@ -8,6 +8,7 @@ use super::{Changes, Error, Rows, Transaction, Turn, Writer};
 use crate::batch::Known;
 use crate::checkpoint::Checkpoints;
 use crate::intake::Incoming;
+use crate::live::place::Place;
 use crate::projection::Totals;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
@@ -138,6 +139,24 @@ impl Transaction<'_> {
     /// When the database fails or holds what we cannot have written.
     pub async fn checkpoints(&mut self) -> Result<Checkpoints, Error> {
         within!(self, transaction => transaction.checkpoints().await)
+    }
+
+    /// Where changes go that no record brings about: behind the last record that is applied, and what it brought about.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or holds what we cannot have written.
+    pub async fn next_places(&mut self, checkpoints: &Checkpoints) -> Result<BTreeMap<i32, Place>, Error> {
+        // Where a change was and is no more, no other one may come.
+        let mut next = within!(self, transaction => transaction.kept().await?);
+        for checkpoint in &checkpoints.partitions {
+            let partition = checkpoint.partition;
+            let last = within!(self, transaction => transaction.last_change(partition).await?);
+            let last = last.map_or(Place::START, |last| last.at.place.after());
+            let next = next.entry(partition).or_insert(Place::START);
+            *next = last.max(Place::of_record(checkpoint.last.offset)).max(*next);
+        }
+        Ok(next)
     }
 
     /// The orders after `after` that wait for a newer program, by id, at most `limit`.

@@ -29,6 +29,8 @@ mod topic;
 
 mod service;
 
+mod live;
+
 mod sharing;
 
 mod both;

@@ -13,7 +13,14 @@ use tokio::sync::oneshot;
 
 use crate::world::{Kind, World, on_both_stores, order, whole_life};
 
-on_both_stores!(it_serves_what_it_has_while_no_broker_is_there, it_describes_itself,);
+on_both_stores!(
+    it_serves_what_it_has_while_no_broker_is_there,
+    it_describes_itself,
+    an_open_stream_does_not_hold_up_its_end,
+);
+
+/// Far less than a drain may take.
+const PROMPT: Duration = Duration::from_secs(3);
 
 async fn ask(address: std::net::SocketAddr, path: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -24,17 +31,42 @@ async fn ask(address: std::net::SocketAddr, path: &str) -> String {
     answer
 }
 
-async fn it_serves_what_it_has_while_no_broker_is_there(kind: Kind) {
-    let mut world = World::new(kind).await;
-    world.happen(&whole_life(1)).await;
+async fn service(world: &World) -> Service {
     world.steps_down().await;
     let url = world.place.url();
     let arguments =
         ["order-query", "serve", "--database-url", url.expose(), "--listen", "127.0.0.1:0", "--kafka-brokers"];
     let cli = Cli::try_parse_from(arguments.into_iter().chain(["127.0.0.1:1"])).unwrap();
     let Command::Serve(config) = cli.command else { panic!("{cli:?}") };
+    Service::start(*config).await.unwrap()
+}
 
-    let service = Service::start(*config).await.unwrap();
+async fn an_open_stream_does_not_hold_up_its_end(kind: Kind) {
+    let world = World::new(kind).await;
+    let service = service(&world).await;
+    let mut stream = tokio::net::TcpStream::connect(service.address()).await.unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(service.run(stopped));
+    stream.write_all(b"GET /orders/stream HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    while !text.contains("retry: 3000") {
+        let mut chunk = [0; 1_024];
+        let read = stream.read(&mut chunk).await.unwrap();
+        text.push_str(str::from_utf8(&chunk[..read]).unwrap());
+        assert_ne!(read, 0, "{text}");
+    }
+    stop.send(()).unwrap();
+    // An ending in good order: cut off, it would be half a chunk.
+    tokio::time::timeout(PROMPT, stream.read_to_string(&mut text)).await.unwrap().unwrap();
+    assert!(text.ends_with("\r\n0\r\n\r\n"), "{text}");
+    // What was cut off at the end of the drain would be an error here.
+    running.await.unwrap().unwrap();
+}
+
+async fn it_serves_what_it_has_while_no_broker_is_there(kind: Kind) {
+    let mut world = World::new(kind).await;
+    world.happen(&whole_life(1)).await;
+    let service = service(&world).await;
     let address = service.address();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(service.run(stopped));
@@ -59,7 +91,9 @@ async fn it_describes_itself(kind: Kind) {
     let world = World::new(kind).await;
     let document = world.get("/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.0");
-    for path in ["/orders", "/orders/{id}", "/orders/{id}/history", "/customers", "/sales/daily", "/products"] {
+    for path in
+        ["/orders", "/orders/{id}", "/orders/{id}/history", "/orders/stream", "/customers", "/sales/daily", "/products"]
+    {
         assert!(document["paths"][path]["get"].is_object(), "{path}");
     }
     assert!(world.get("/docs").await.status.is_redirection());

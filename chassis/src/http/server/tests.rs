@@ -140,3 +140,22 @@ async fn a_connection_beyond_the_limit_waits_for_another_to_close() {
     drop(first);
     assert!(rest(&mut second).await.ends_with("hello"));
 }
+
+#[tokio::test]
+async fn a_peer_that_reads_nothing_is_cut() {
+    let router = Router::new().route(
+        "/",
+        get(|| async {
+            let endless = futures_util::stream::repeat_with(|| Ok::<_, Infallible>("x".repeat(65_536)));
+            Body::from_stream(endless)
+        }),
+    );
+    let running = start(router, Limits { write_stall_ms: 100, ..Limits::default() }).await;
+    let mut stream = TcpStream::connect(running.addr).await.unwrap();
+    send(&mut stream, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    running.shutdown.cancel();
+    // The drain has nobody to wait for.
+    tokio::time::timeout(Duration::from_secs(5), running.server).await.unwrap().unwrap().unwrap();
+}

@@ -10,6 +10,7 @@ impl Transaction {
     pub(crate) async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
         self.save_orders(changes).await?;
         self.save_history(changes).await?;
+        self.save_changes(changes).await?;
         self.save_customers(changes).await?;
         self.save_daily_sales(changes).await?;
         self.save_product_demand(changes).await?;
@@ -73,6 +74,31 @@ impl Transaction {
         .execute(&mut *self.inner)
         .await?;
         Ok(())
+    }
+
+    async fn save_changes(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
+        let rows: Vec<_> = changes.batch.applied.iter().collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        // A place is taken only where the topic was made anew and nobody noticed: what is there now is what counts.
+        sqlx::query(
+            "insert into changes (partition_id, record_offset, n, order_id, version, status) \
+             select partition_id, record_offset, n, order_id, version, status from unnest($1::integer[], \
+             $2::bigint[], $3::bigint[], $4::bytea[], $5::bigint[], $6::text[]) with ordinality \
+             as row (partition_id, record_offset, n, order_id, version, status, at) order by at \
+             on conflict (partition_id, record_offset, n) do update set order_id = excluded.order_id, \
+             version = excluded.version, status = excluded.status",
+        )
+        .bind(column(&rows, |applied| applied.partition))
+        .bind(column(&rows, |applied| applied.place.offset))
+        .bind(column(&rows, |applied| applied.place.n))
+        .bind(column(&rows, |applied| applied.recorded.order_id.0.into_bytes()))
+        .bind(column(&rows, |applied| i64::from(applied.recorded.version.0)))
+        .bind(column(&rows, |applied| applied.after.status.as_str()))
+        .execute(&mut *self.inner)
+        .await?;
+        self.trim_changes(changes).await
     }
 
     async fn save_customers(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
@@ -270,7 +296,7 @@ impl Transaction {
 
     pub(crate) async fn forget_checkpoints(&mut self) -> Result<(), Error> {
         sqlx::query("delete from checkpoints").execute(&mut *self.inner).await?;
-        Ok(())
+        self.forget_changes().await
     }
 }
 

@@ -13,6 +13,7 @@ impl Transaction<'_> {
     pub(crate) async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
         self.save_orders(changes).await?;
         self.save_history(changes).await?;
+        self.save_changes(changes).await?;
         self.save_totals(changes).await?;
         self.save_order_products(changes).await?;
         self.save_waiting(changes).await?;
@@ -68,6 +69,30 @@ impl Transaction<'_> {
             select unhex(value ->> 0), value ->> 1, unhex(value ->> 2), value ->> 3, value ->> 4, \
             unhex(value ->> 5), value ->> 6, value ->> 7, value ->> 8, value ->> 9 from json_each(?1)";
         self.execute(statement, &rows).await
+    }
+
+    async fn save_changes(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
+        let rows: Vec<_> = changes
+            .batch
+            .applied
+            .iter()
+            .map(|applied| {
+                let (order_id, version) = (hex(applied.recorded.order_id), applied.recorded.version);
+                let place = applied.place;
+                (applied.partition, place.offset, place.n, order_id, version, applied.after.status.as_str())
+            })
+            .collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        // A place is taken only where the topic was made anew and nobody noticed: what is there now is what counts.
+        let statement = "insert into changes (partition_id, record_offset, n, order_id, version, status) \
+            select value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5 \
+            from json_each(?1) where true order by key \
+            on conflict (partition_id, record_offset, n) do update set order_id = excluded.order_id, \
+            version = excluded.version, status = excluded.status";
+        self.execute(statement, &rows).await?;
+        self.trim_changes(changes).await
     }
 
     async fn save_totals(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
@@ -229,7 +254,7 @@ impl Transaction<'_> {
 
     pub(crate) async fn forget_checkpoints(&mut self) -> Result<(), Error> {
         sqlx::query("delete from checkpoints").execute(&mut *self.inner).await?;
-        Ok(())
+        self.forget_changes().await
     }
 
     async fn execute<T: Serialize>(&mut self, statement: &'static str, rows: &[T]) -> Result<(), Error> {
