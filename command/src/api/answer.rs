@@ -1,7 +1,5 @@
 //! What is sent: an order after a command, or a problem. Status codes live here and in the handlers, nowhere deeper.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
@@ -254,7 +252,16 @@ pub(super) fn invalid_query(parameter: &'static str, detail: String) -> Problem 
     )
 }
 
+/// How many of a list a page has: what is asked for, within bounds.
+pub(super) fn page_limit(asked: Option<u32>, without_asking: u32, most: u32) -> Result<u32, Problem> {
+    let limit = asked.unwrap_or(without_asking);
+    if (1..=most).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(invalid_query("limit", format!("`limit` is from 1 to {most}")))
+}
+
 /// From 1 to 3 seconds, so that those who were refused together do not return together.
 fn jittered_retry_s() -> u64 {
-    1 + RandomState::new().build_hasher().finish() % 3
+    fastrand::u64(1..=3)
 }

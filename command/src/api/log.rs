@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::answer::{invalid_query, unavailable};
+use super::answer::{invalid_query, page_limit, unavailable};
 use super::{AdmittedRead, Api};
 use crate::relay::log::{self, LoggedEvent};
 
@@ -86,10 +86,7 @@ async fn page(
     _admitted: AdmittedRead,
     Query(query): Query<PageQuery>,
 ) -> Result<Response, Problem> {
-    let limit = query.limit.unwrap_or(PAGE_EVENTS);
-    if !(1..=PAGE_EVENTS_MAX).contains(&limit) {
-        return Err(invalid_query("limit", format!("`limit` is from 1 to {PAGE_EVENTS_MAX}")));
-    }
+    let limit = page_limit(query.limit, PAGE_EVENTS, PAGE_EVENTS_MAX)?;
     let after = match query.after.as_deref() {
         None => (Uuid::nil(), 0),
         Some(text) => {

@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answer::{invalid_query, unavailable};
+use super::answer::{page_limit, unavailable};
 use super::{AdmittedCommand, AdmittedRead, Api};
 use crate::catalog::Product;
 
@@ -121,10 +121,7 @@ async fn list(
     _admitted: AdmittedRead,
     Query(page): Query<PageQuery>,
 ) -> Result<Response, Problem> {
-    let limit = page.limit.unwrap_or(PAGE_PRODUCTS);
-    if !(1..=PAGE_PRODUCTS_MAX).contains(&limit) {
-        return Err(invalid_query("limit", format!("`limit` is from 1 to {PAGE_PRODUCTS_MAX}")));
-    }
+    let limit = page_limit(page.limit, PAGE_PRODUCTS, PAGE_PRODUCTS_MAX)?;
     let mut products = api.catalog.list(page.after, limit + 1).await.map_err(|error| unavailable(&error))?;
     let more = products.len() > limit as usize;
     products.truncate(limit as usize);
@@ -138,14 +135,7 @@ async fn list(
 }
 
 fn next_link(last: &Sku, limit: u32) -> String {
-    let after: String = last
-        .as_str()
-        .bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect();
+    let after: String = form_urlencoded::byte_serialize(last.as_str().as_bytes()).collect();
     format!("</products?after={after}&limit={limit}>; rel=\"next\"")
 }
 

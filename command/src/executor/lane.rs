@@ -228,9 +228,7 @@ fn answer(pending: Pending, outcome: Result<super::Answer, Failure>) {
     let _gone = pending.answer.send(outcome);
 }
 
-/// From 0.5 to 1.5, so that two lanes that collided do not collide again. The address of a local is random enough.
+/// From 0.5 to 1.5, so that two lanes that collided do not collide again.
 fn jitter() -> f64 {
-    use std::hash::{BuildHasher, Hasher};
-    let draw = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    0.5 + (draw % 1000) as f64 / 1000.0
+    0.5 + fastrand::f64()
 }
