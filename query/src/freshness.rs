@@ -46,6 +46,12 @@ impl Freshness {
         }
     }
 
+    /// Tells everybody to look: the store answers from other tables now.
+    pub fn announce_all(&self) {
+        let everybody: Vec<OrderId> = self.waiting().keys().copied().collect();
+        self.announce(everybody);
+    }
+
     /// Looks for the readers that wait, as long as any do, and announces what has moved; until `shutdown`.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::Checkpoints;
+use crate::generation::Revisions;
 
 /// A projector that fails for this long makes the service not ready.
 const FAILING_MAX: Duration = Duration::from_secs(30);
@@ -25,6 +26,7 @@ struct State {
     newest_event_micros: Option<i64>,
     failing: Option<(Instant, String)>,
     damage: Option<String>,
+    revisions: Option<Revisions>,
 }
 
 /// How far one partition is applied.
@@ -112,6 +114,16 @@ impl Progress {
     pub fn persistent_failure(&self) -> Option<String> {
         let state = self.state();
         state.failing.as_ref().filter(|(since, _why)| since.elapsed() >= FAILING_MAX).map(|(_since, why)| why.clone())
+    }
+
+    /// What fills the tables that are served.
+    pub fn filled_by(&self, revisions: Revisions) {
+        self.state().revisions = Some(revisions);
+    }
+
+    /// Whether the tables that are served have this projection; a new one is built first.
+    pub fn has(&self, projection: &str) -> bool {
+        self.state().revisions.as_ref().is_none_or(|revisions| revisions.has(projection))
     }
 
     /// The file is damaged.

@@ -8,6 +8,8 @@
 //! - **Invariant:** every record ends applied, known already, waiting, or set aside with a reason; each of those is
 //!   a row or was one before (rules R9, R10).
 
+mod reading;
+
 mod report;
 
 use std::collections::BTreeSet;
@@ -19,20 +21,23 @@ use chrono::Utc;
 use domain::{Currency, OrderId};
 use tokio_util::sync::CancellationToken;
 
+use reading::Read;
+
 use crate::batch::Batch;
-use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
+use crate::checkpoint::{self, Anchor, Checkpoint, Checkpoints};
 use crate::freshness::Freshness;
+use crate::generation::Revisions;
 use crate::intake::{Incoming, Record};
 use crate::live::CHANGES_KEPT;
 use crate::metrics;
 use crate::progress::Progress;
-use crate::projection::Facts;
+use crate::projection::{Change, Facts};
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::order_products::OrderProducts;
 use crate::projections::product_demand::ProductDemand;
-use crate::reader::{NotReadable, TopicReader};
-use crate::store::{self, Changes, Turn, Writer};
+use crate::reader::TopicReader;
+use crate::store::{self, Changes, Writer};
 
 /// Orders whose waiting events are tried again in one transaction at start.
 const RETRY_ORDERS_MAX: u32 = 500;
@@ -52,6 +57,10 @@ pub struct Projector {
     checkpoints: Checkpoints,
     /// Events that wait for a newer program are tried again once, at start: this may be that program.
     retried: bool,
+    /// What fills the tables. A projection of another revision is left as it is.
+    revisions: Revisions,
+    /// Whether readers are served from here: a generation that is built beside says nothing in the metrics.
+    served: bool,
 }
 
 /// What a step did.
@@ -99,6 +108,8 @@ impl Projector {
             changes_kept: CHANGES_KEPT,
             checkpoints,
             retried: false,
+            revisions: Revisions::ours(),
+            served: true,
         }
     }
 
@@ -106,6 +117,30 @@ impl Projector {
     #[must_use]
     pub fn keeping(self, changes_kept: u32) -> Self {
         Self { changes_kept, ..self }
+    }
+
+    /// Fills tables that nobody is served from.
+    #[must_use]
+    pub fn building(self) -> Self {
+        Self { served: false, ..self }
+    }
+
+    /// What it writes into.
+    pub fn writer(&mut self) -> &mut Writer {
+        &mut self.writer
+    }
+
+    /// How far the partitions are applied.
+    pub fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
+    }
+
+    /// Stops reading and closes the database. The right to write goes with it.
+    pub async fn close(mut self) {
+        self.reader.close();
+        if let Err(error) = self.writer.close().await {
+            tracing::warn!(error = %ErrorChain(&error), "the database was not closed in good order");
+        }
     }
 
     /// Steps until `shutdown`, finishes the step it is in, and closes the database.
@@ -141,10 +176,7 @@ impl Projector {
                 () = tokio::time::sleep(REST) => {}
             }
         }
-        self.reader.close();
-        if let Err(error) = self.writer.close().await {
-            tracing::warn!(error = %ErrorChain(&error), "the database was not closed in good order");
-        }
+        self.close().await;
         Ok(())
     }
 
@@ -171,7 +203,19 @@ impl Projector {
         let currency = self.default_currency;
         let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
         let checkpoints = advanced(&self.checkpoints, &incoming);
-        self.write(incoming, &[], checkpoints).await
+        self.write(incoming, &[], checkpoints, Origin::Topic).await
+    }
+
+    /// Applies events that the log told, and keeps where its reading goes on. No checkpoint moves, and no stream is told:
+    /// these events have no place in the topic.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn apply_log(&mut self, records: Vec<Record>, after: &str) -> Result<Summary, store::Error> {
+        let currency = self.default_currency;
+        let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
+        self.write(incoming, &[], self.checkpoints.clone(), Origin::Log { after }).await
     }
 
     /// Tries the events again that wait for a newer program: this may be it.
@@ -186,96 +230,19 @@ impl Projector {
             let orders = {
                 let mut transaction = self.writer.begin().await?;
                 self.checkpoints = transaction.checkpoints().await?;
-                report::waiting(transaction.parked_count().await?);
+                if self.served {
+                    report::waiting(transaction.parked_count().await?);
+                }
                 transaction.orders_waiting_for_newer(after, RETRY_ORDERS_MAX).await?
             };
             let Some(last) = orders.last() else { return Ok(total) };
             after = Some(*last);
             let checkpoints = self.checkpoints.clone();
-            let summary = self.write(Vec::new(), &orders, checkpoints).await?;
+            let summary = self.write(Vec::new(), &orders, checkpoints, Origin::Topic).await?;
             total.applied += summary.applied;
             total.duplicates += summary.duplicates;
             total.dead_letters += summary.dead_letters;
         }
-    }
-
-    /// Waits for records. Dropping this future loses nothing.
-    async fn read(&mut self) -> Result<Read, store::Error> {
-        match self.writer.turn() {
-            Turn::Ours => {}
-            Turn::New => self.begin_anew(),
-            Turn::NotOurs => {
-                self.begin_anew();
-                self.progress.stands_by();
-                return Ok(Read::NotOurTurn);
-            }
-        }
-        if !self.retried {
-            self.retry_newer().await?;
-            self.retried = true;
-        }
-        let read = if self.reader.is_open() { self.poll_and_check().await } else { self.open().await? };
-        match read {
-            Ok(records) if records.is_empty() => Ok(Read::Nothing),
-            Ok(records) => Ok(Read::Records(records)),
-            Err(error) => {
-                self.lost(&error);
-                Ok(Read::NotReadable)
-            }
-        }
-    }
-
-    /// Forgets what was read: others may have written since.
-    fn begin_anew(&mut self) {
-        self.reader.close();
-        self.retried = false;
-    }
-
-    async fn poll_and_check(&mut self) -> Result<Vec<Record>, NotReadable> {
-        if self.reader.check_is_due() {
-            if let Some(partition) = self.reader.check(&self.checkpoints).await? {
-                self.checkpoints.prove(partition);
-            }
-            self.progress.reading();
-            ::metrics::gauge!(metrics::TOPIC_READABLE).set(1.0);
-        }
-        self.reader.poll().await
-    }
-
-    /// Surveys the topic and starts reading. What the store says counts, not what this process remembers.
-    async fn open(&mut self) -> Result<Result<Vec<Record>, NotReadable>, store::Error> {
-        let mut transaction = self.writer.begin().await?;
-        let checkpoints = transaction.checkpoints().await?;
-        drop(transaction);
-        let opening = match self.reader.survey(&checkpoints).await {
-            Ok(opening) => opening,
-            Err(error) => return Ok(Err(error)),
-        };
-        self.checkpoints = checkpoints;
-        self.checkpoints.prove_all();
-        if let Some(reason) = &opening.replaced {
-            tracing::error!(
-                reason,
-                topic = opening.origin.topic,
-                "the topic is not the one that was read so far: it is read again from its beginning, over the rows \
-                 there are; what they know already changes nothing"
-            );
-            ::metrics::counter!(metrics::RESTARTS_FROM_ZERO).increment(1);
-            let mut transaction = self.writer.begin().await?;
-            transaction.forget_checkpoints().await?;
-            transaction.commit().await?;
-            self.checkpoints = Checkpoints::default();
-        }
-        report::beheaded(&opening.beheaded);
-        if let Err(error) = self.reader.open(&opening) {
-            return Ok(Err(error));
-        }
-        self.checkpoints.of = Some(opening.origin);
-        self.progress.reading();
-        self.progress.stepped(&self.checkpoints, None);
-        ::metrics::gauge!(metrics::TOPIC_READABLE).set(1.0);
-        tracing::info!("the topic is verified and being read");
-        Ok(Ok(Vec::new()))
     }
 
     async fn project(&mut self, records: Vec<Record>) -> Result<Step, store::Error> {
@@ -292,6 +259,7 @@ impl Projector {
         incoming: Vec<Incoming>,
         besides: &[OrderId],
         checkpoints: Checkpoints,
+        origin: Origin<'_>,
     ) -> Result<Summary, store::Error> {
         let started = Instant::now();
         let records = incoming.len();
@@ -307,11 +275,11 @@ impl Projector {
         for order_id in besides {
             batch.heal(*order_id);
         }
-        let customers = Facts::<Customers>::of(batch.changes());
+        let customers = Facts::<Customers>::of(told_to(&self.revisions, "customers", &batch));
         let customers = customers.fold_into(transaction.customers(&customers.keys()).await?);
-        let daily_sales = Facts::<DailySales>::of(batch.changes());
+        let daily_sales = Facts::<DailySales>::of(told_to(&self.revisions, "daily_sales", &batch));
         let daily_sales = daily_sales.fold_into(transaction.daily_sales(&daily_sales.keys()).await?);
-        let product_demand = Facts::<ProductDemand>::of(batch.changes());
+        let product_demand = Facts::<ProductDemand>::of(told_to(&self.revisions, "product_demand", &batch));
         let product_demand = product_demand.fold_into(transaction.product_demand(&product_demand.keys()).await?);
         let order_products = OrderProducts::of(batch.changes());
         let parked = batch.newly_parked().count();
@@ -323,15 +291,21 @@ impl Projector {
                 product_demand: &product_demand,
                 order_products: &order_products,
                 checkpoints: &checkpoints,
+                streamed: matches!(origin, Origin::Topic),
                 changes_kept: self.changes_kept,
                 now_micros: Utc::now().timestamp_micros(),
             })
             .await?;
+        if let Origin::Log { after } = origin {
+            transaction.keep_log_after(Some(after)).await?;
+        }
         let waiting =
             if parked > 0 || !batch.unparked.is_empty() { Some(transaction.parked_count().await?) } else { None };
         transaction.commit().await?;
         self.checkpoints = checkpoints;
-        if let Some(waiting) = waiting {
+        if let Some(waiting) = waiting
+            && self.served
+        {
             report::waiting(waiting);
         }
         let summary = Summary {
@@ -350,18 +324,8 @@ impl Projector {
         self.freshness.announce(changed);
         let newest = batch.applied.iter().map(|applied| applied.recorded.occurred_at.timestamp_micros()).max();
         self.progress.stepped(&self.checkpoints, newest);
-        report::batch(batch, summary, records, took);
-    }
-
-    /// The topic cannot be read: what was read stays served, and the next step tries again.
-    fn lost(&mut self, error: &NotReadable) {
-        if !matches!(error, NotReadable::Kafka(chassis::kafka::Error::Transient { .. })) {
-            self.reader.close();
-        }
-        let why = ErrorChain(error).to_string();
-        ::metrics::gauge!(metrics::TOPIC_READABLE).set(0.0);
-        if self.progress.not_readable(why.clone()) {
-            tracing::warn!(error = why, "the topic cannot be read now");
+        if self.served {
+            report::batch(batch, summary, records, took);
         }
     }
 
@@ -373,19 +337,26 @@ impl Projector {
     }
 }
 
-/// What reading brought.
-enum Read {
-    Records(Vec<Record>),
-    Nothing,
-    NotReadable,
-    NotOurTurn,
+/// Where events come from.
+#[derive(Debug, Clone, Copy)]
+enum Origin<'a> {
+    /// Each has a place in a partition.
+    Topic,
+    /// They have none; the reading goes on after this.
+    Log { after: &'a str },
+}
+
+/// What a projection sees of a batch: nothing, where another revision of it filled the table.
+fn told_to<'b>(revisions: &Revisions, projection: &str, batch: &'b Batch) -> impl Iterator<Item = Change<'b>> {
+    let folds = revisions.folds(projection);
+    batch.changes().filter(move |_change| folds)
 }
 
 /// The checkpoints once these records are applied.
 fn advanced(checkpoints: &Checkpoints, incoming: &[Incoming]) -> Checkpoints {
     let mut advanced = checkpoints.clone();
     // Records that come without a topic, as in a test, are of one that has no name.
-    advanced.of.get_or_insert_with(|| Origin { cluster_id: String::new(), topic: String::new() });
+    advanced.of.get_or_insert_with(|| checkpoint::Origin { cluster_id: String::new(), topic: String::new() });
     for Incoming { record, digest, .. } in incoming {
         let last = Anchor { offset: record.position.offset, digest: *digest };
         let partition = record.position.partition;

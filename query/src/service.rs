@@ -16,13 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
 use crate::config::{Config, MigrateAtStart};
+use crate::follow::{Follower, Projecting, open_live};
 use crate::freshness::Freshness;
 use crate::lag;
 use crate::metrics;
 use crate::progress::Progress;
-use crate::projector::Projector;
-use crate::reader::TopicReader;
-use crate::store::{self, Opened, Store, open};
+use crate::store::{self, Generations, Store};
 
 /// Why the service does not start.
 #[derive(Debug, Error)]
@@ -61,10 +60,10 @@ impl Service {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let recorder = Metrics::install();
         metrics::describe();
-        let Opened { store, mut writer, keeper } = open(&config.database.url).await?;
-        if config.migrate == MigrateAtStart::Auto {
-            writer.migrate().await?;
-        }
+        let migrate = config.migrate == MigrateAtStart::Auto;
+        let generations = Generations::at(&config.database.url).await?;
+        let (number, opened) = open_live(&generations, migrate).await?;
+        let store = opened.store.clone();
         store.ping().await?;
         let listen = config.listen;
         let refused = |source| StartError::Listen { listen, source };
@@ -78,21 +77,19 @@ impl Service {
         let api = Api::new(store.clone(), freshness.clone(), progress.clone(), config.default_currency)
             .streaming(config.streams.limits(), tasks.shutdown());
         let router = router(api, &health, &recorder);
-        let reader = TopicReader::new(config.kafka.brokers.clone(), config.kafka.topic_spec());
-        let projector = Projector::new(writer, reader, config.default_currency, freshness, progress.clone())
-            .keeping(config.streams.changes_kept);
+        let projecting = Projecting {
+            kafka: config.kafka.clone(),
+            default_currency: config.default_currency,
+            freshness,
+            progress: progress.clone(),
+            changes_kept: config.streams.changes_kept,
+        };
+        let follower = Follower::start(generations, projecting, migrate, (number, opened));
 
         let (grace, limits, shutdown) = (config.drain_grace(), config.http, tasks.shutdown());
         tasks.spawn("http", async move { serve(listener, router, &limits, shutdown).await });
-        tasks.spawn("projector", projector.run(tasks.shutdown()));
-        match keeper {
-            // Ends when the projector has closed its writer.
-            Some(keeper) => {
-                tasks.spawn("lease", keeper.run());
-                tasks.spawn("freshness", watching.watch(store.clone(), tasks.shutdown()));
-            }
-            None => ::metrics::gauge!(metrics::OWNER).set(1.0),
-        }
+        tasks.spawn("projector", follower.run(tasks.shutdown()));
+        tasks.spawn("freshness", watching.watch(store.clone(), tasks.shutdown()));
         tasks.spawn("lag", lag::sample(config.kafka, store.clone(), progress.clone(), tasks.shutdown()));
         tasks.spawn("quick-check", quick_check(store.clone(), progress, tasks.shutdown()));
         tracing::info!(%address, "order-query listens");

@@ -21,13 +21,23 @@ mod reading;
 
 mod writing;
 
+mod generations;
+
+mod keeping;
+
+pub mod digest;
+
+pub use generations::Generations;
+
 use std::error::Error as StdError;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use chassis::config::Secret;
 use thiserror::Error;
 
 use crate::batch::{Batch, ParkedKey};
 use crate::checkpoint::Checkpoints;
+use crate::generation::FIRST;
 use crate::parked::Parked;
 use crate::projection::Totals;
 use crate::projections::customers::Customers;
@@ -35,13 +45,39 @@ use crate::projections::daily_sales::DailySales;
 use crate::projections::order_products::OrderProducts;
 use crate::projections::product_demand::ProductDemand;
 
-/// The read side: cheap to clone, never writes.
+/// The read side: cheap to clone, never writes. Clones are of the same generation: when one is pointed to another, all
+/// are, and the next question is answered from there.
 #[derive(Debug, Clone)]
-pub enum Store {
+pub struct Store {
+    tables: Arc<RwLock<Tables>>,
+}
+
+/// Where the tables of a generation are read.
+#[derive(Debug, Clone)]
+pub(crate) enum Tables {
     /// A file of this node.
     Sqlite(sqlite::Store),
     /// A database that nodes share.
     Postgres(postgres::Store),
+}
+
+impl Store {
+    fn new(tables: Tables) -> Self {
+        Self { tables: Arc::new(RwLock::new(tables)) }
+    }
+
+    fn tables(&self) -> Tables {
+        // An assignment cannot stop half-way.
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Answers from where `other` does, from the next question on; gives back what answered until now.
+    #[must_use = "the old one is to be closed"]
+    pub fn point_to(&self, other: &Self) -> Self {
+        let next = other.tables();
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        Self::new(std::mem::replace(&mut *tables, next))
+    }
 }
 
 /// The write side. There is one in a process, and one that may write at a time.
@@ -84,23 +120,22 @@ pub struct Opened {
     pub keeper: Option<postgres::Keeper>,
 }
 
-/// Opens the store that `url` names: `sqlite://…` or `postgres://…`.
+/// Opens the first generation of the store that `url` names: `sqlite://…` or `postgres://…`.
 ///
 /// # Errors
 ///
 /// When the URL is neither, or the database cannot be used.
 pub async fn open(url: &Secret) -> Result<Opened, Error> {
-    let scheme = url.expose().split_once(':').map_or("", |(scheme, _rest)| scheme);
-    match scheme {
-        "sqlite" => {
-            let (store, writer) = sqlite::open(url.expose()).await?;
-            Ok(Opened { store: Store::Sqlite(store), writer: Writer::Sqlite(writer), keeper: None })
-        }
-        "postgres" | "postgresql" => {
-            let (store, writer, keeper) = postgres::open(url)?;
-            Ok(Opened { store: Store::Postgres(store), writer: Writer::Postgres(writer), keeper: Some(keeper) })
-        }
-        _ => Err(Error::Unusable { reason: "its URL starts with neither sqlite: nor postgres:".to_owned() }),
+    Generations::at(url).await?.open(FIRST).await
+}
+
+impl Opened {
+    fn sqlite((store, writer): (sqlite::Store, sqlite::Writer)) -> Self {
+        Self { store: Store::new(Tables::Sqlite(store)), writer: Writer::Sqlite(writer), keeper: None }
+    }
+
+    fn postgres((store, writer, keeper): (postgres::Store, postgres::Writer, postgres::Keeper)) -> Self {
+        Self { store: Store::new(Tables::Postgres(store)), writer: Writer::Postgres(writer), keeper: Some(keeper) }
     }
 }
 
@@ -168,6 +203,8 @@ pub struct Changes<'a> {
     pub order_products: &'a OrderProducts,
     /// How far the partitions are applied with this batch.
     pub checkpoints: &'a Checkpoints,
+    /// Whether streams are told: what came from the log has no place among the changes.
+    pub streamed: bool,
     /// How many changes are kept for streams that resume.
     pub changes_kept: u32,
     /// This node's clock, in microseconds; told by what waits and what is set aside, never by a projection.

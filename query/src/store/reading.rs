@@ -1,6 +1,6 @@
 //! The API's questions, put to whichever store there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
@@ -8,16 +8,18 @@ use super::answer::{
     Backlog, Change, CustomerTotals, DayTotals, Detail, Event, LastChange, ListFilter, Listed, ListedLetter,
     ListedParked, Page, ProductTotals, Waiting,
 };
-use super::{Error, Store};
+use super::digest::{Digests, HistoryTuple, OrderTuple};
+use super::{Error, Store, Tables};
 use crate::checkpoint::Checkpoints;
+use crate::generation::Generation;
 use crate::live::place::Place;
 
 /// Asks the store, whichever it is.
 macro_rules! ask {
     ($self:ident, $store:ident => $answer:expr) => {
-        match $self {
-            Self::Sqlite($store) => $answer,
-            Self::Postgres($store) => $answer,
+        match $self.tables() {
+            Tables::Sqlite($store) => $answer,
+            Tables::Postgres($store) => $answer,
         }
     };
 }
@@ -38,15 +40,24 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn quick_check(&self) -> Result<Option<String>, Error> {
-        match self {
-            Self::Sqlite(store) => store.quick_check().await,
-            Self::Postgres(_) => Ok(None),
+        match self.tables() {
+            Tables::Sqlite(store) => store.quick_check().await,
+            Tables::Postgres(_) => Ok(None),
         }
     }
 
     /// Waits for the readers to finish and closes them.
     pub async fn close(&self) {
         ask!(self, store => store.close().await);
+    }
+
+    /// What the tables are; none before they are first written to.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or holds what we cannot have written.
+    pub async fn generation(&self) -> Result<Option<Generation>, Error> {
+        ask!(self, store => store.generation().await)
     }
 
     /// How far each partition is applied.
@@ -247,5 +258,47 @@ impl Store {
     /// When the database fails.
     pub async fn head(&self) -> Result<Option<i64>, Error> {
         ask!(self, store => store.head().await)
+    }
+
+    /// What the rows of every projected table add up to, in one snapshot.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn digests(&self) -> Result<Digests, Error> {
+        ask!(self, store => store.digests().await)
+    }
+
+    /// Shows every applied event, by order and version.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails, or `see` does.
+    pub(crate) async fn walk_history(
+        &self,
+        see: impl FnMut(HistoryTuple) -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        ask!(self, store => store.walk_history(see).await)
+    }
+
+    /// Shows every order.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails, or `see` does.
+    pub(crate) async fn walk_orders(
+        &self,
+        see: impl FnMut(OrderTuple) -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        ask!(self, store => store.walk_orders(see).await)
+    }
+
+    /// The orders that have events which are not applied.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn stopped_orders(&self) -> Result<BTreeSet<OrderId>, Error> {
+        ask!(self, store => store.stopped_orders().await)
     }
 }

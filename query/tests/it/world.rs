@@ -132,7 +132,7 @@ impl World {
     }
 
     /// The same rows under a new process that reads this topic.
-    pub(crate) async fn restarted(self, brokers: Brokers, topic: &str) -> Self {
+    pub(crate) async fn restarted(mut self, brokers: Brokers, topic: &str) -> Self {
         self.steps_down().await;
         let Self { kind, place, projector, .. } = self;
         drop(projector);
@@ -140,7 +140,8 @@ impl World {
     }
 
     /// Gives the right to project back, where there is one.
-    pub(crate) async fn steps_down(&self) {
+    pub(crate) async fn steps_down(&mut self) {
+        self.projector.writer().give_back();
         if let Some(keeper) = &self.keeper {
             keeper.release().await.unwrap();
         }

@@ -10,7 +10,9 @@ impl Transaction {
     pub(crate) async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
         self.save_orders(changes).await?;
         self.save_history(changes).await?;
-        self.save_changes(changes).await?;
+        if changes.streamed {
+            self.save_changes(changes).await?;
+        }
         self.save_customers(changes).await?;
         self.save_daily_sales(changes).await?;
         self.save_product_demand(changes).await?;

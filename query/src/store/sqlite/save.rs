@@ -13,7 +13,9 @@ impl Transaction<'_> {
     pub(crate) async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
         self.save_orders(changes).await?;
         self.save_history(changes).await?;
-        self.save_changes(changes).await?;
+        if changes.streamed {
+            self.save_changes(changes).await?;
+        }
         self.save_totals(changes).await?;
         self.save_order_products(changes).await?;
         self.save_waiting(changes).await?;
