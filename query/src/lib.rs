@@ -5,7 +5,7 @@
 //!
 //! - **Invariant:** everything here can be rebuilt from the topic; nothing here is the only copy of anything, except
 //!   dead letters.
-//! - **Invariant:** the API never writes.
+//! - **Invariant:** the API never writes; [`admin`] writes down what operators wish, and nothing else.
 
 pub mod projector;
 
@@ -44,6 +44,8 @@ pub mod metrics;
 pub mod lag;
 
 pub mod api;
+
+pub mod admin;
 
 pub mod config;
 

@@ -14,8 +14,9 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Admin;
 use crate::api::Api;
-use crate::config::{Config, MigrateAtStart};
+use crate::config::{Config, ConfigError, MigrateAtStart};
 use crate::freshness::Freshness;
 use crate::lag;
 use crate::metrics;
@@ -30,7 +31,10 @@ pub enum StartError {
     /// The read model cannot be used.
     #[error("the read model cannot be used")]
     Store(#[from] store::Error),
-    /// The address is taken, or not ours.
+    /// Settings contradict each other.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// An address is taken, or not ours.
     #[error("{listen} cannot be listened on")]
     Listen {
         /// Where.
@@ -45,6 +49,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Service {
     address: SocketAddr,
+    admin_address: SocketAddr,
     tasks: Tasks,
     health: Health,
     store: Store,
@@ -57,8 +62,9 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// When the read model cannot be used or the address cannot be listened on.
+    /// When the configuration contradicts itself, the read model cannot be used or an address cannot be listened on.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let admin_listen = config.admin_listen()?;
         let recorder = Metrics::install();
         metrics::describe();
         let Opened { store, mut writer, keeper } = open(&config.database.url).await?;
@@ -66,10 +72,8 @@ impl Service {
             writer.migrate().await?;
         }
         store.ping().await?;
-        let listen = config.listen;
-        let refused = |source| StartError::Listen { listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
+        let (listener, address) = bind(config.listen).await?;
+        let (admin_listener, admin_address) = bind(admin_listen).await?;
 
         let (freshness, progress) = (Freshness::default(), Progress::default());
         let health = health(&store, &progress);
@@ -82,8 +86,10 @@ impl Service {
         let projector = Projector::new(writer, reader, config.default_currency, freshness, progress.clone())
             .keeping(config.streams.changes_kept);
 
-        let (grace, limits, shutdown) = (config.drain_grace(), config.http, tasks.shutdown());
+        let (grace, limits, shutdown) = (config.drain_grace(), config.http.clone(), tasks.shutdown());
         tasks.spawn("http", async move { serve(listener, router, &limits, shutdown).await });
+        let (admin, limits, shutdown) = (admin_router(Admin::new(store.clone())), config.http, tasks.shutdown());
+        tasks.spawn("admin", async move { serve(admin_listener, admin, &limits, shutdown).await });
         tasks.spawn("projector", projector.run(tasks.shutdown()));
         match keeper {
             // Ends when the projector has closed its writer.
@@ -95,13 +101,18 @@ impl Service {
         }
         tasks.spawn("lag", lag::sample(config.kafka, store.clone(), progress.clone(), tasks.shutdown()));
         tasks.spawn("quick-check", quick_check(store.clone(), progress, tasks.shutdown()));
-        tracing::info!(%address, "order-query listens");
-        Ok(Self { address, tasks, health, store, grace })
+        tracing::info!(%address, admin = %admin_address, "order-query listens");
+        Ok(Self { address, admin_address, tasks, health, store, grace })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens to operators.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
     }
 
     /// Runs until `signal`, then drains: not ready, no new connections, requests and the projector's step finish,
@@ -120,6 +131,19 @@ impl Service {
         self.store.close().await;
         ended
     }
+}
+
+async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let refused = |source| StartError::Listen { listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
+}
+
+/// Everything that operators are answered.
+pub fn admin_router(admin: Admin) -> Router {
+    let (routes, openapi) = admin.router();
+    finish(routes.merge(docs::router(openapi)).merge(errors::router()))
 }
 
 /// Everything that the service answers.
