@@ -261,7 +261,7 @@ async fn the_description_of_order_query_is_committed() {
     let directory = tempfile::tempdir().unwrap();
     let url = Secret::new(format!("sqlite://{}/x.db", directory.path().display()));
     let opened = store::open(&url).await.unwrap();
-    let admin = Admin::new(opened.store.clone());
+    let admin = Admin::new(opened.store.clone(), opened.writer.desk());
     let api = Api::new(opened.store, Freshness::default(), Progress::default(), "USD".parse().unwrap());
     is_committed("query", &api.router().1.to_pretty_json().unwrap());
     is_committed("query-admin", &admin.router().1.to_pretty_json().unwrap());

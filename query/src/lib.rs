@@ -21,6 +21,10 @@ pub mod parked;
 
 pub mod dead_letter;
 
+pub mod hex;
+
+pub mod intervention;
+
 pub mod checkpoint;
 
 pub mod projection;

@@ -37,6 +37,9 @@ pub const STREAMS_CUT: &str = "orders_streams_cut_total";
 /// Clients that were told `reset`.
 pub const STREAM_RESETS: &str = "orders_stream_resets_total";
 
+/// Operators' wishes that were carried out.
+pub const INTERVENTIONS: &str = "orders_projection_interventions_total";
+
 /// One on the node that projects, zero on the others.
 pub const OWNER: &str = "orders_projection_owner";
 
@@ -61,6 +64,7 @@ pub fn describe() {
         (STEP_FAILURES, "steps that failed and are tried again"),
         (STREAMS_CUT, "streams that were closed because the client took nothing"),
         (STREAM_RESETS, "streams that could not go on from the client's id"),
+        (INTERVENTIONS, "operators' wishes that were carried out"),
         (RESTARTS_FROM_ZERO, "how often the topic turned out not to be the one that was applied"),
     ];
     for (name, meaning) in counters {

@@ -10,12 +10,15 @@
 
 mod report;
 
+mod save;
+
+mod intervene;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use chassis::telemetry::ErrorChain;
-use chrono::Utc;
 use domain::{Currency, OrderId};
 use tokio_util::sync::CancellationToken;
 
@@ -26,13 +29,8 @@ use crate::intake::{Incoming, Record};
 use crate::live::CHANGES_KEPT;
 use crate::metrics;
 use crate::progress::Progress;
-use crate::projection::Facts;
-use crate::projections::customers::Customers;
-use crate::projections::daily_sales::DailySales;
-use crate::projections::order_products::OrderProducts;
-use crate::projections::product_demand::ProductDemand;
 use crate::reader::{NotReadable, TopicReader};
-use crate::store::{self, Changes, Turn, Writer};
+use crate::store::{self, Turn, Writer};
 
 /// Orders whose waiting events are tried again in one transaction at start.
 const RETRY_ORDERS_MAX: u32 = 500;
@@ -52,6 +50,8 @@ pub struct Projector {
     checkpoints: Checkpoints,
     /// Events that wait for a newer program are tried again once, at start: this may be that program.
     retried: bool,
+    /// When to look for operators' wishes again.
+    look_at: Instant,
 }
 
 /// What a step did.
@@ -80,6 +80,17 @@ pub struct Summary {
     pub dead_letters: usize,
 }
 
+impl Summary {
+    fn of(batch: &Batch) -> Self {
+        Self {
+            applied: batch.applied.len(),
+            duplicates: batch.duplicates,
+            parked: batch.newly_parked().count(),
+            dead_letters: batch.dead_letters.len(),
+        }
+    }
+}
+
 impl Projector {
     /// A projector that has not read anything yet.
     pub fn new(
@@ -99,6 +110,7 @@ impl Projector {
             changes_kept: CHANGES_KEPT,
             checkpoints,
             retried: false,
+            look_at: Instant::now(),
         }
     }
 
@@ -170,7 +182,7 @@ impl Projector {
     pub async fn apply(&mut self, records: Vec<Record>) -> Result<Summary, store::Error> {
         let currency = self.default_currency;
         let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
-        let checkpoints = advanced(&self.checkpoints, &incoming);
+        let checkpoints = advanced(&self.checkpoints, &incoming, self.reader.topic());
         self.write(incoming, &[], checkpoints).await
     }
 
@@ -214,6 +226,7 @@ impl Projector {
             self.retry_newer().await?;
             self.retried = true;
         }
+        self.look_for_wishes().await?;
         let read = if self.reader.is_open() { self.poll_and_check().await } else { self.open().await? };
         match read {
             Ok(records) if records.is_empty() => Ok(Read::Nothing),
@@ -239,7 +252,11 @@ impl Projector {
             self.progress.reading();
             ::metrics::gauge!(metrics::TOPIC_READABLE).set(1.0);
         }
-        self.reader.poll().await
+        tokio::select! {
+            biased;
+            read = self.reader.poll() => read,
+            () = tokio::time::sleep_until(self.look_at.into()) => Ok(Vec::new()),
+        }
     }
 
     /// Surveys the topic and starts reading. What the store says counts, not what this process remembers.
@@ -296,7 +313,10 @@ impl Projector {
         let started = Instant::now();
         let records = incoming.len();
         let mut transaction = self.writer.begin().await?;
-        let known = transaction.known(&incoming, besides).await?;
+        let mut known = transaction.known(&incoming, besides).await?;
+        if let Some(of) = &checkpoints.of {
+            known.discarded_letters = transaction.discarded_letters(&of.topic, &incoming).await?;
+        }
         let mut batch = Batch::new(known, self.default_currency);
         for incoming in incoming {
             batch.take(incoming);
@@ -307,39 +327,13 @@ impl Projector {
         for order_id in besides {
             batch.heal(*order_id);
         }
-        let customers = Facts::<Customers>::of(batch.changes());
-        let customers = customers.fold_into(transaction.customers(&customers.keys()).await?);
-        let daily_sales = Facts::<DailySales>::of(batch.changes());
-        let daily_sales = daily_sales.fold_into(transaction.daily_sales(&daily_sales.keys()).await?);
-        let product_demand = Facts::<ProductDemand>::of(batch.changes());
-        let product_demand = product_demand.fold_into(transaction.product_demand(&product_demand.keys()).await?);
-        let order_products = OrderProducts::of(batch.changes());
-        let parked = batch.newly_parked().count();
-        transaction
-            .save(&Changes {
-                batch: &batch,
-                customers: &customers,
-                daily_sales: &daily_sales,
-                product_demand: &product_demand,
-                order_products: &order_products,
-                checkpoints: &checkpoints,
-                changes_kept: self.changes_kept,
-                now_micros: Utc::now().timestamp_micros(),
-            })
-            .await?;
-        let waiting =
-            if parked > 0 || !batch.unparked.is_empty() { Some(transaction.parked_count().await?) } else { None };
+        let waiting = save::batch(&mut transaction, &batch, &checkpoints, self.changes_kept).await?;
         transaction.commit().await?;
         self.checkpoints = checkpoints;
         if let Some(waiting) = waiting {
             report::waiting(waiting);
         }
-        let summary = Summary {
-            applied: batch.applied.len(),
-            duplicates: batch.duplicates,
-            parked,
-            dead_letters: batch.dead_letters.len(),
-        };
+        let summary = Summary::of(&batch);
         self.tell(&batch, summary, records, started.elapsed());
         Ok(summary)
     }
@@ -382,10 +376,10 @@ enum Read {
 }
 
 /// The checkpoints once these records are applied.
-fn advanced(checkpoints: &Checkpoints, incoming: &[Incoming]) -> Checkpoints {
+fn advanced(checkpoints: &Checkpoints, incoming: &[Incoming], topic: &str) -> Checkpoints {
     let mut advanced = checkpoints.clone();
-    // Records that come without a topic, as in a test, are of one that has no name.
-    advanced.of.get_or_insert_with(|| Origin { cluster_id: String::new(), topic: String::new() });
+    // Records that come without a survey, as in a test, are of a cluster that is not known.
+    advanced.of.get_or_insert_with(|| Origin { cluster_id: String::new(), topic: topic.to_owned() });
     for Incoming { record, digest, .. } in incoming {
         let last = Anchor { offset: record.position.offset, digest: *digest };
         let partition = record.position.partition;

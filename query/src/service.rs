@@ -23,6 +23,7 @@ use crate::metrics;
 use crate::progress::Progress;
 use crate::projector::Projector;
 use crate::reader::TopicReader;
+use crate::store::desk::Desk;
 use crate::store::{self, Opened, Store, open};
 
 /// Why the service does not start.
@@ -53,6 +54,7 @@ pub struct Service {
     tasks: Tasks,
     health: Health,
     store: Store,
+    desk: Desk,
     grace: Duration,
 }
 
@@ -72,6 +74,7 @@ impl Service {
             writer.migrate().await?;
         }
         store.ping().await?;
+        let desk = writer.desk();
         let (listener, address) = bind(config.listen).await?;
         let (admin_listener, admin_address) = bind(admin_listen).await?;
 
@@ -88,7 +91,8 @@ impl Service {
 
         let (grace, limits, shutdown) = (config.drain_grace(), config.http.clone(), tasks.shutdown());
         tasks.spawn("http", async move { serve(listener, router, &limits, shutdown).await });
-        let (admin, limits, shutdown) = (admin_router(Admin::new(store.clone())), config.http, tasks.shutdown());
+        let (admin, limits, shutdown) =
+            (admin_router(Admin::new(store.clone(), desk.clone())), config.http, tasks.shutdown());
         tasks.spawn("admin", async move { serve(admin_listener, admin, &limits, shutdown).await });
         tasks.spawn("projector", projector.run(tasks.shutdown()));
         match keeper {
@@ -102,7 +106,7 @@ impl Service {
         tasks.spawn("lag", lag::sample(config.kafka, store.clone(), progress.clone(), tasks.shutdown()));
         tasks.spawn("quick-check", quick_check(store.clone(), progress, tasks.shutdown()));
         tracing::info!(%address, admin = %admin_address, "order-query listens");
-        Ok(Self { address, admin_address, tasks, health, store, grace })
+        Ok(Self { address, admin_address, tasks, health, store, desk, grace })
     }
 
     /// Where it listens.
@@ -128,6 +132,7 @@ impl Service {
             health.draining();
         };
         let ended = self.tasks.run(drain, self.grace).await;
+        self.desk.close().await;
         self.store.close().await;
         ended
     }

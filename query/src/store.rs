@@ -15,11 +15,19 @@ mod list;
 
 mod changes;
 
+pub mod desk;
+
+mod intake;
+
 mod record;
 
 mod reading;
 
 mod writing;
+
+mod intervening;
+
+pub use intake::rows::StoredLetter;
 
 use std::error::Error as StdError;
 

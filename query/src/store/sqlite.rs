@@ -47,6 +47,7 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Writer {
     connection: SqliteConnection,
+    options: Box<SqliteConnectOptions>,
 }
 
 /// One transaction of the writer. Dropped without a commit, it leaves no trace.
@@ -89,7 +90,7 @@ pub async fn open(url: &str) -> Result<(Store, Writer), Error> {
         // A file does not go away like a server does; asking before each use costs a hop.
         .test_before_acquire(false)
         .connect_lazy_with(reading);
-    Ok((Store { readers }, Writer { connection }))
+    Ok((Store { readers }, Writer { connection, options: Box::new(writing) }))
 }
 
 async fn check_version(connection: &mut SqliteConnection) -> Result<(), Error> {
@@ -121,6 +122,11 @@ impl Store {
 }
 
 impl Writer {
+    /// How to open the file for writing.
+    pub(super) fn options(&self) -> &SqliteConnectOptions {
+        &self.options
+    }
+
     pub(crate) async fn migrate(&mut self) -> Result<(), Error> {
         MIGRATOR.run(&mut self.connection).await?;
         Ok(())

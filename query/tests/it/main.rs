@@ -31,6 +31,10 @@ mod service;
 
 mod live;
 
+mod desk;
+
+mod interventions;
+
 mod sharing;
 
 mod both;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Transaction;
 use super::load::hex;
 use crate::checkpoint::Checkpoints;
+use crate::hex::encode as hex_of;
 use crate::projections::order_history::HistoryRow;
 use crate::projections::order_products::OrderProducts;
 use crate::store::{Changes, Error};
@@ -265,14 +266,4 @@ impl Transaction<'_> {
         sqlx::query(statement).bind(rows).execute(&mut *self.inner).await?;
         Ok(())
     }
-}
-
-fn hex_of(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 0x0f)]));
-    }
-    text
 }
