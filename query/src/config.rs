@@ -10,6 +10,7 @@ use domain::Currency;
 use thiserror::Error;
 
 use crate::live::{CHANGES_KEPT, StreamLimits};
+use crate::log::LogUrl;
 
 /// Reads orders.events into a database of the read side and answers questions about orders.
 #[derive(Debug, Parser)]
@@ -62,6 +63,10 @@ pub struct Config {
     /// The topic.
     #[command(flatten)]
     pub kafka: Kafka,
+
+    /// Where the event log is, to fetch what the topic misses: the base URL of order-command
+    #[arg(long, env = "QUERY_LOG_URL", value_name = "URL")]
+    pub log_url: Option<LogUrl>,
 
     /// Limits of the API.
     #[command(flatten)]

@@ -21,6 +21,10 @@ pub mod parked;
 
 pub mod dead_letter;
 
+pub mod log;
+
+pub mod healing;
+
 pub mod hex;
 
 pub mod intervention;

@@ -14,6 +14,8 @@ mod save;
 
 mod intervene;
 
+mod heal;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -21,10 +23,12 @@ use std::time::{Duration, Instant};
 use chassis::telemetry::ErrorChain;
 use domain::{Currency, OrderId};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::batch::Batch;
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::freshness::Freshness;
+use crate::healing::Healing;
 use crate::intake::{Incoming, Record};
 use crate::live::CHANGES_KEPT;
 use crate::metrics;
@@ -52,6 +56,9 @@ pub struct Projector {
     retried: bool,
     /// When to look for operators' wishes again.
     look_at: Instant,
+    healing: Option<Healing>,
+    /// Wishes that are with the healer.
+    asked: BTreeSet<Uuid>,
 }
 
 /// What a step did.
@@ -111,6 +118,8 @@ impl Projector {
             checkpoints,
             retried: false,
             look_at: Instant::now(),
+            healing: None,
+            asked: BTreeSet::new(),
         }
     }
 
@@ -241,6 +250,7 @@ impl Projector {
     /// Forgets what was read: others may have written since.
     fn begin_anew(&mut self) {
         self.reader.close();
+        self.forget_healing();
         self.retried = false;
     }
 

@@ -18,7 +18,9 @@ use crate::admin::Admin;
 use crate::api::Api;
 use crate::config::{Config, ConfigError, MigrateAtStart};
 use crate::freshness::Freshness;
+use crate::healing::Healer;
 use crate::lag;
+use crate::log::{LogClient, LogError};
 use crate::metrics;
 use crate::progress::Progress;
 use crate::projector::Projector;
@@ -35,6 +37,9 @@ pub enum StartError {
     /// Settings contradict each other.
     #[error("the configuration cannot be used")]
     Config(#[from] ConfigError),
+    /// The event log cannot be asked.
+    #[error("no client of the event log can be made")]
+    Log(#[from] LogError),
     /// An address is taken, or not ours.
     #[error("{listen} cannot be listened on")]
     Listen {
@@ -88,6 +93,14 @@ impl Service {
         let reader = TopicReader::new(config.kafka.brokers.clone(), config.kafka.topic_spec());
         let projector = Projector::new(writer, reader, config.default_currency, freshness, progress.clone())
             .keeping(config.streams.changes_kept);
+        let projector = match &config.log_url {
+            Some(url) => {
+                let (healer, healing) = Healer::new(LogClient::new(url)?, store.clone(), progress.clone());
+                tasks.spawn("healer", healer.run(tasks.shutdown()));
+                projector.healed_by(healing)
+            }
+            None => projector,
+        };
 
         let (grace, limits, shutdown) = (config.drain_grace(), config.http.clone(), tasks.shutdown());
         tasks.spawn("http", async move { serve(listener, router, &limits, shutdown).await });

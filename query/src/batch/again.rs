@@ -52,6 +52,11 @@ impl Batch {
         true
     }
 
+    /// In which partition the events of an order are; none when none of them waits.
+    pub fn partition_of(&self, order_id: OrderId) -> Option<i32> {
+        self.orders.get(&order_id)?.waiting.first().map(|waiting| waiting.parked.position.partition)
+    }
+
     /// How many events of an order wait.
     pub fn waiting(&self, order_id: OrderId) -> usize {
         self.orders.get(&order_id).map_or(0, |order| order.waiting.len())

@@ -30,8 +30,8 @@ impl Projector {
         if Instant::now() < self.look_at {
             return Ok(());
         }
-        // Whoever has to do with a long one reads a batch between two parts of it.
-        let granted = self.intervene().await?;
+        // A batch of the topic is read between two parts of a long one.
+        let granted = self.heal().await? | self.intervene().await?;
         self.look_at = Instant::now() + if granted { Duration::ZERO } else { LOOK_INTERVAL };
         Ok(())
     }
@@ -45,9 +45,18 @@ impl Projector {
     pub async fn intervene(&mut self) -> Result<bool, store::Error> {
         let started = Instant::now();
         let mut transaction = self.writer.begin().await?;
-        let Some(wished) = transaction.undone(UNDONE_MAX).await?.into_iter().next() else {
+        let undone = transaction.undone(UNDONE_MAX).await?;
+        drop(transaction);
+        let Some(wished) = undone.into_iter().find(|wish| !self.is_asked(wish)) else {
             return Ok(false);
         };
+        if let Some(Wish::HealOrder { order_id }) = Wish::from_stored(&wished.kind, &wished.target)
+            && let Some(asked) = self.ask_to_heal(&wished, order_id)
+        {
+            return Ok(asked);
+        }
+        // Nobody else grants it meanwhile: the commit is fenced.
+        let mut transaction = self.writer.begin().await?;
         let checkpoints = match self.reader.is_open() {
             true => self.checkpoints.clone(),
             false => transaction.checkpoints().await?,
@@ -83,7 +92,7 @@ impl Projector {
     }
 }
 
-fn told(wish: &Intervention) {
+pub(super) fn told(wish: &Intervention) {
     let (id, kind, actor, outcome) = (wish.id, &wish.kind, wish.actor.as_deref().unwrap_or_default(), &wish.outcome);
     if wish.done_at_micros.is_some() {
         ::metrics::counter!(metrics::INTERVENTIONS).increment(1);
@@ -94,7 +103,7 @@ fn told(wish: &Intervention) {
 }
 
 /// With what came of the last part of it.
-fn finish(wish: &mut Intervention, outcome: Outcome) {
+pub(super) fn finish(wish: &mut Intervention, outcome: Outcome) {
     wish.outcome = std::mem::take(&mut wish.outcome).and(outcome);
     wish.done_at_micros = Some(Utc::now().timestamp_micros());
 }
@@ -169,8 +178,12 @@ impl Granting<'_> {
             Some(Wish::DiscardParked { order_id, version, digest }) => {
                 self.discard_parked(transaction, (order_id, version, digest), reason).await
             }
-            Some(Wish::HealOrder { .. }) | None => {
-                let outcome = Outcome::failed("the node that projects does not know how to do this");
+            other => {
+                let why = other.map_or(
+                    "this program does not know what that is",
+                    |_heal| "the node that projects knows no event log: QUERY_LOG_URL is not set there",
+                );
+                let outcome = Outcome::failed(why);
                 Ok(Part { batch: self.batch(transaction, &[], &[]).await?, outcome, reached: None })
             }
         }
@@ -240,7 +253,7 @@ impl Granting<'_> {
     }
 }
 
-fn came_of(batch: &Batch) -> Outcome {
+pub(super) fn came_of(batch: &Batch) -> Outcome {
     Outcome {
         applied: batch.applied.len(),
         duplicates: usize::try_from(batch.duplicates).unwrap_or(usize::MAX),

@@ -35,6 +35,8 @@ mod desk;
 
 mod interventions;
 
+mod healing;
+
 mod sharing;
 
 mod both;

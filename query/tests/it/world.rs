@@ -99,7 +99,7 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) router: Router,
     pub(crate) admin: Router,
-    next_offset: i64,
+    pub(crate) next_offset: i64,
 }
 
 /// What the API answered.
