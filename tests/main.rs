@@ -47,6 +47,9 @@ mod aborted_commit;
 /// Somebody deletes the topic.
 mod topic_recreated;
 
+/// An event never reaches the topic.
+mod healing;
+
 /// SIGTERM ends a service without a lost request.
 mod drain;
 

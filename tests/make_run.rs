@@ -23,6 +23,7 @@ async fn an_order_is_there_after_everything_was_stopped_and_started() {
     let mut envs = vec![
         ("COMMAND_LISTEN".to_owned(), format!("127.0.0.1:{command}")),
         ("QUERY_LISTEN".to_owned(), format!("127.0.0.1:{query}")),
+        ("QUERY_ADMIN_LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
         ("POSTGRES_PORT".to_owned(), "0".to_owned()),
         ("KAFKA_PORT".to_owned(), "0".to_owned()),
     ];

@@ -30,6 +30,7 @@ async fn a_wrong_setting_is_one_line_and_exit_code_64() {
         (command(), "DEFAULT_CURRENCY", Some("XXXX"), "--default-currency"),
         (query(), "QUERY_DATABASE_URL", None, "--database-url"),
         (query(), "QUERY_LISTEN", Some("nowhere"), "--listen"),
+        (query(), "QUERY_ADMIN_LISTEN", Some("nowhere"), "--admin-listen"),
     ] {
         let (code, told) = refuses(spec, &[(variable, value)]);
         assert_eq!(code, Some(64), "{variable}: {told}");
@@ -42,9 +43,16 @@ async fn a_wrong_setting_is_one_line_and_exit_code_64() {
 #[tokio::test]
 async fn settings_that_contradict_each_other_are_refused_before_anything_is_opened() {
     let world = World::prepare().await;
-    for (variable, value) in [("UNKNOWN_SKU_PRICE", "10.001"), ("SEED_PRODUCTS", "prod-1")] {
-        let spec = world.command_run("order-command", &["serve"]);
-        let (code, told) = refuses(spec, &[(variable, Some(value))]);
+    let command = || world.command_run("order-command", &["serve"]);
+    let query = || world.query_run("order-query", &["serve"]);
+    for (spec, variable, value) in [
+        (command(), "UNKNOWN_SKU_PRICE", Some("10.001")),
+        (command(), "SEED_PRODUCTS", Some("prod-1")),
+        (query(), "QUERY_ADMIN_LISTEN", None),
+    ] {
+        // No port is so far above this one as the operators' would have to be.
+        let high = [("QUERY_LISTEN", Some("127.0.0.1:65000"))];
+        let (code, told) = refuses(spec, &[[(variable, value)].as_slice(), high.as_slice()].concat());
         assert_eq!(code, Some(64), "{told}");
         assert_eq!(told.trim_end().lines().count(), 1, "{told}");
         assert!(told.contains(variable), "{told}");

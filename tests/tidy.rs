@@ -8,6 +8,7 @@ use std::process::Command;
 
 use chassis::config::Secret;
 use domain::schema::{self, Origin};
+use query::admin::Admin;
 use query::api::Api;
 use query::freshness::Freshness;
 use query::progress::Progress;
@@ -127,7 +128,8 @@ fn only_config_reads_the_environment() {
 #[test]
 fn status_codes_are_a_matter_of_the_edge() {
     let may = |name: &str| {
-        name.contains("/src/api/") || name.ends_with("/src/api.rs") || name.starts_with("chassis/src/http")
+        let edges = ["/src/api/", "/src/api.rs", "/src/admin/", "/src/admin.rs"];
+        edges.iter().any(|edge| name.contains(edge)) || name.starts_with("chassis/src/http")
     };
     assert_eq!(trespassers("StatusCode", may), [""; 0]);
 }
@@ -259,6 +261,8 @@ async fn the_description_of_order_query_is_committed() {
     let directory = tempfile::tempdir().unwrap();
     let url = Secret::new(format!("sqlite://{}/x.db", directory.path().display()));
     let opened = store::open(&url).await.unwrap();
+    let admin = Admin::new(opened.store.clone(), opened.writer.desk());
     let api = Api::new(opened.store, Freshness::default(), Progress::default(), "USD".parse().unwrap());
     is_committed("query", &api.router().1.to_pretty_json().unwrap());
+    is_committed("query-admin", &admin.router().1.to_pretty_json().unwrap());
 }

@@ -176,7 +176,11 @@ impl Ground {
     fn query(&self, name: &str, args: &[&str]) -> Spec {
         let file = self.directory.path().join("orders.db");
         self.spec(name, "order-query", args, |address| {
-            vec![("QUERY_LISTEN", address), ("QUERY_DATABASE_URL", format!("sqlite://{}", file.display()))]
+            vec![
+                ("QUERY_LISTEN", address),
+                ("QUERY_ADMIN_LISTEN", format!("127.0.0.1:{}", settings::free_port())),
+                ("QUERY_DATABASE_URL", format!("sqlite://{}", file.display())),
+            ]
         })
     }
 

@@ -1,6 +1,7 @@
 //! The two services, as children.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,23 +76,21 @@ impl Services {
                 ("SEED_PRODUCTS", &args.seed_products),
             ],
         );
+        let log_url = format!("http://{}", reachable(args.command_listen));
         let query = self.spec(
             "order-query",
             &self.query,
             &[
                 ("QUERY_LISTEN", &args.query_listen.to_string()),
                 ("QUERY_DATABASE_URL", &query_database),
+                ("QUERY_LOG_URL", &log_url),
                 ("KAFKA_BROKERS", &backing.brokers),
             ],
         );
         let members = [(command, args.command_listen), (query, args.query_listen)]
             .into_iter()
             .map(|(spec, listen)| {
-                let mut address = listen;
-                if listen.ip().is_unspecified() {
-                    address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-                }
-                let url = format!("http://{address}/health/ready");
+                let url = format!("http://{}/health/ready", reachable(listen));
                 Member::new(spec, Readiness::Http(client.clone(), url), START_WITHIN).followed()
             })
             .collect();
@@ -119,6 +118,14 @@ impl Services {
     fn pid_file(&self, name: &str) -> PathBuf {
         self.home.join(name).with_extension("pid")
     }
+}
+
+/// Where something that listens here can be reached from here.
+fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        listen.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    listen
 }
 
 /// The URL of the SQLite file in this directory.

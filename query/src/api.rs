@@ -21,7 +21,7 @@ mod products;
 
 mod operations;
 
-mod page;
+pub(crate) mod page;
 
 use std::sync::Arc;
 
@@ -130,7 +130,7 @@ impl Api {
 struct Description;
 
 /// The database failed: the log has the details. What may pass by itself is told from what will not.
-fn failed(error: store::Error) -> Problem {
+pub(crate) fn failed(error: store::Error) -> Problem {
     if !error.is_transient() {
         return Problem::internal(&error);
     }

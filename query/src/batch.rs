@@ -3,6 +3,10 @@
 //! The projector loads what [`Batch`] asks about, feeds the records in order, and writes what comes out. Nothing here
 //! knows a database, so the same records over the same rows always come out the same.
 
+mod known;
+
+mod again;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,51 +15,13 @@ use domain::{Currency, OrderEvent, OrderId, Recorded, Version};
 
 use crate::dead_letter::DeadLetter;
 use crate::gate::{Cause, Standing, Verdict};
-use crate::intake::{Digest, Incoming, Meaning, Reason, Record};
+use crate::intake::{Digest, Incoming, Meaning, Position, Reason, Record};
 use crate::live::place::Place;
 use crate::parked::Parked;
 use crate::projection::Change;
 use crate::projections::orders::OrderRow;
 
-/// What the store knows about the orders of a batch.
-#[derive(Debug, Default)]
-pub struct Known {
-    /// The rows of those orders that have one.
-    pub rows: Vec<OrderRow>,
-    /// The waiting events of those orders.
-    pub parked: Vec<Parked>,
-    /// The digests of applied events, as far as [`Known::compared`] asks for them.
-    pub digests: BTreeMap<(OrderId, Version), Digest>,
-    /// The first messages of orders, as far as [`Known::published`] asks for them.
-    pub first_messages: BTreeMap<OrderId, String>,
-}
-
-impl Known {
-    fn last_versions(&self) -> BTreeMap<OrderId, Version> {
-        self.rows.iter().map(|row| (row.order_id, row.version)).collect()
-    }
-
-    /// The applied events that some record of the batch, or some waiting one, has to be compared with.
-    pub fn compared(&self, incoming: &[Incoming]) -> BTreeSet<(OrderId, Version)> {
-        let last = self.last_versions();
-        let arriving = incoming.iter().filter_map(|incoming| incoming.meaning.subject());
-        let waiting = self.parked.iter().map(|parked| (parked.order_id, parked.version));
-        let applied = |(order_id, version): &(OrderId, Version)| last.get(order_id).is_some_and(|last| version <= last);
-        arriving.chain(waiting).filter(applied).collect()
-    }
-
-    /// The known orders that a message of the six published fields tells about once more.
-    pub fn published(&self, incoming: &[Incoming]) -> BTreeSet<OrderId> {
-        let last = self.last_versions();
-        let told = incoming.iter().filter_map(|incoming| match &incoming.meaning {
-            Meaning::Event { recorded, origin: Origin::PublishedFieldsOnly } => Some(recorded.order_id),
-            _ => None,
-        });
-        // A waiting event of version 1 may be such a message.
-        let waiting = self.parked.iter().filter(|parked| parked.version == Version::FIRST);
-        told.chain(waiting.map(|parked| parked.order_id)).filter(|order_id| last.contains_key(order_id)).collect()
-    }
-}
+pub use known::Known;
 
 /// An applied event.
 #[derive(Debug)]
@@ -83,6 +49,9 @@ impl Applied {
     }
 }
 
+/// Why a contradiction is a dead letter, in words.
+const CONTRADICTION: &str = "the order is known, and its published fields are told differently here";
+
 /// Names a waiting event.
 pub type ParkedKey = (OrderId, Version, Digest);
 
@@ -99,6 +68,8 @@ struct Order {
     changed: bool,
     /// In the order of (version, digest).
     waiting: Vec<Waiting>,
+    /// What an operator does not want applied.
+    discarded: Vec<(Version, Digest)>,
     /// Where in the list of the batch the events are that were applied here.
     applied_here: Vec<usize>,
 }
@@ -126,10 +97,13 @@ pub struct Batch {
     orders: BTreeMap<OrderId, Order>,
     digests: BTreeMap<(OrderId, Version), Digest>,
     first_messages: BTreeMap<OrderId, String>,
+    discarded_letters: BTreeSet<(Position, Digest)>,
     /// Where the next change is told while a record is taken.
     taking: Option<(i32, Place)>,
     /// Where the next change of a partition is told that no record brings about.
     between: BTreeMap<i32, Place>,
+    /// Whether streams are told: what the whole log tells has no place among the changes.
+    pub streamed: bool,
     /// The applied events, in the order of application.
     pub applied: Vec<Applied>,
     /// The records set aside.
@@ -154,13 +128,18 @@ impl Batch {
             let order = orders.entry(parked.order_id).or_default();
             order.park(Waiting { parked, stored: true, changed: false });
         }
+        for (order_id, version, digest) in known.discarded {
+            orders.entry(order_id).or_default().discarded.push((version, digest));
+        }
         Self {
             default_currency,
             orders,
             digests: known.digests,
             first_messages: known.first_messages,
+            discarded_letters: known.discarded_letters,
             taking: None,
             between: BTreeMap::new(),
+            streamed: true,
             applied: Vec::new(),
             dead_letters: Vec::new(),
             unparked: Vec::new(),
@@ -174,18 +153,27 @@ impl Batch {
         self.between = next;
     }
 
-    /// Takes the next record, and then whatever waited for it.
+    /// Takes the next record of the topic, and then whatever waited for it.
     pub fn take(&mut self, incoming: Incoming) {
+        let position = incoming.record.position;
+        if self.discarded_letters.contains(&(position, incoming.digest)) {
+            self.duplicates += 1;
+            return;
+        }
+        self.taking = Some((position.partition, Place::of_record(position.offset)));
+        self.take_besides(incoming);
+        self.taking = None;
+    }
+
+    /// Takes a record that is not the topic's next one, and then whatever waited for it.
+    pub fn take_besides(&mut self, incoming: Incoming) {
         let Some((order_id, _version)) = incoming.meaning.subject() else {
             return self.set_aside(incoming);
         };
         match self.judge(&incoming) {
             Verdict::Apply => {
-                let position = incoming.record.position;
-                self.taking = Some((position.partition, Place::of_record(position.offset)));
                 self.apply(incoming);
                 self.heal(order_id);
-                self.taking = None;
             }
             Verdict::Duplicate => self.duplicates += 1,
             Verdict::Park(cause) => self.park(&incoming, cause),
@@ -246,7 +234,7 @@ impl Batch {
         let nothing = Order::default();
         let order = self.orders.get(&order_id).unwrap_or(&nothing);
         let waiting = order.waiting();
-        let standing = Standing { last: order.last(), waiting: &waiting };
+        let standing = Standing { last: order.last(), waiting: &waiting, discarded: &order.discarded };
         let applied = self.applied_digest(order, order_id, version);
         match &incoming.meaning {
             Meaning::Event { recorded, origin: Origin::PublishedFieldsOnly } => {
@@ -345,8 +333,12 @@ impl Batch {
 
     fn contradict(&mut self, incoming: Incoming) {
         let Incoming { record, digest, .. } = incoming;
-        let detail = "the order is known, and its published fields are told differently here".to_owned();
-        self.dead_letters.push(DeadLetter { record, digest, reason: Reason::Contradiction, detail });
+        self.dead_letters.push(DeadLetter {
+            record,
+            digest,
+            reason: Reason::Contradiction,
+            detail: CONTRADICTION.to_owned(),
+        });
     }
 
     fn set_aside(&mut self, incoming: Incoming) {

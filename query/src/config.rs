@@ -1,14 +1,16 @@
 //! The command line and the environment; `order-query serve --help` is the reference.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use chassis::config::{Kafka, LogFormat, Secret};
 use chassis::http::Limits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use domain::Currency;
+use thiserror::Error;
 
 use crate::live::{CHANGES_KEPT, StreamLimits};
+use crate::log::LogUrl;
 
 /// Reads orders.events into a database of the read side and answers questions about orders.
 #[derive(Debug, Parser)]
@@ -37,6 +39,15 @@ pub struct Config {
     #[arg(long, env = "QUERY_LISTEN", default_value = "127.0.0.1:8001")]
     pub listen: SocketAddr,
 
+    /// Where operators' requests are taken
+    #[arg(
+        help = "Where operators' requests are taken; unless given, 127.0.0.1 and the API's port + 1000. \
+                Whoever reaches it may change the read model",
+        long,
+        env = "QUERY_ADMIN_LISTEN"
+    )]
+    pub admin_listen: Option<SocketAddr>,
+
     /// Where the read model lives
     #[command(flatten)]
     pub database: Database,
@@ -52,6 +63,10 @@ pub struct Config {
     /// The topic.
     #[command(flatten)]
     pub kafka: Kafka,
+
+    /// Where the event log is, to fetch what the topic misses: the base URL of order-command
+    #[arg(long, env = "QUERY_LOG_URL", value_name = "URL")]
+    pub log_url: Option<LogUrl>,
 
     /// Limits of the API.
     #[command(flatten)]
@@ -70,7 +85,41 @@ pub struct Config {
     pub drain_grace_ms: u64,
 }
 
+/// How far above the API's port operators are listened to, unless it is told.
+const ADMIN_PORT_OFFSET: u16 = 1_000;
+
+/// Settings that cannot be used together.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// There is no such port.
+    #[error(
+        "QUERY_ADMIN_LISTEN (--admin-listen) has to be set: it would be the API's port {port} + {ADMIN_PORT_OFFSET}, \
+         and there is no port above 65535"
+    )]
+    AdminPort {
+        /// Of the API.
+        port: u16,
+    },
+}
+
 impl Config {
+    /// Where operators' requests are taken: as configured, else on this machine alone, so far above the API's port that
+    /// several readers on one machine do not meet. A port of 0 stays 0.
+    ///
+    /// # Errors
+    ///
+    /// When it is not configured and there is no such port.
+    pub fn admin_listen(&self) -> Result<SocketAddr, ConfigError> {
+        if let Some(address) = self.admin_listen {
+            return Ok(address);
+        }
+        let port = match self.listen.port() {
+            0 => 0,
+            port => port.checked_add(ADMIN_PORT_OFFSET).ok_or(ConfigError::AdminPort { port })?,
+        };
+        Ok((Ipv4Addr::LOCALHOST, port).into())
+    }
+
     /// Time to finish at shutdown.
     pub fn drain_grace(&self) -> Duration {
         Duration::from_millis(self.drain_grace_ms)
@@ -173,5 +222,19 @@ mod tests {
         assert_eq!(config.listen.port(), 8001);
         assert_eq!(config.kafka.topic, "orders.events");
         assert_eq!(config.default_currency.code(), "USD");
+    }
+
+    #[test]
+    fn operators_are_listened_to_beside_the_api() {
+        let admin = |arguments: &[&str]| {
+            let all = ["order-query", "serve", "--database-url", "sqlite://x.db"].iter().chain(arguments);
+            let Command::Serve(config) = Cli::try_parse_from(all).unwrap().command else { panic!("{arguments:?}") };
+            config.admin_listen().map(|address| address.to_string())
+        };
+        assert_eq!(admin(&[]).unwrap(), "127.0.0.1:9001");
+        assert_eq!(admin(&["--listen", "0.0.0.0:8011"]).unwrap(), "127.0.0.1:9011");
+        assert_eq!(admin(&["--listen", "127.0.0.1:0"]).unwrap(), "127.0.0.1:0");
+        assert_eq!(admin(&["--listen", "[::1]:65000"]), Err(ConfigError::AdminPort { port: 65_000 }));
+        assert_eq!(admin(&["--listen", "[::1]:65000", "--admin-listen", "[::1]:1"]).unwrap(), "[::1]:1");
     }
 }

@@ -16,9 +16,12 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::Checkpoints;
 use crate::freshness::Freshness;
 use crate::generation::{Age, FIRST, Live, Number};
+use crate::healing::Healer;
+use crate::log::LogClient;
 use crate::progress::Progress;
 use crate::projector::Projector;
 use crate::reader::TopicReader;
+use crate::store::desk::Desk;
 use crate::store::{self, Generations, Opened, Store, Writer};
 
 /// How often the pointer is looked at.
@@ -41,6 +44,17 @@ pub struct Projecting {
     pub progress: Progress,
     /// How many changes are kept for streams that resume.
     pub changes_kept: u32,
+    /// Where orders are healed from, if anywhere.
+    pub log: Option<LogClient>,
+}
+
+/// What answers on this node, pointed to the live generation.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// What the API asks.
+    pub store: Store,
+    /// Where wishes are written.
+    pub desk: Desk,
 }
 
 impl Projecting {
@@ -99,8 +113,7 @@ pub struct Follower {
     generations: Generations,
     projecting: Projecting,
     migrate: bool,
-    /// What the API asks. Points to the live generation.
-    store: Store,
+    served: Served,
     on: On,
 }
 
@@ -114,9 +127,15 @@ struct On {
 
 impl On {
     fn start(number: Number, opened: Opened, projecting: &Projecting) -> Self {
-        let Opened { writer, keeper, .. } = opened;
+        let Opened { store, writer, keeper } = opened;
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        tasks.spawn(projecting.projector(writer).run(stop.clone()));
+        let mut projector = projecting.projector(writer);
+        if let Some(log) = projecting.log.clone() {
+            let (healer, healing) = Healer::new(log, store, projecting.progress.clone());
+            tasks.spawn(healer.run(stop.clone()));
+            projector = projector.healed_by(healing);
+        }
+        tasks.spawn(projector.run(stop.clone()));
         if let Some(keeper) = keeper {
             // Ends when the projector has closed its writer.
             tasks.spawn(keeper.run());
@@ -148,11 +167,11 @@ impl Follower {
         generations: Generations,
         projecting: Projecting,
         migrate: bool,
+        served: Served,
         (number, opened): (Number, Opened),
     ) -> Self {
-        let store = opened.store.clone();
         let on = On::start(number, opened, &projecting);
-        Self { generations, projecting, migrate, store, on }
+        Self { generations, projecting, migrate, served, on }
     }
 
     /// Follows until `shutdown`, then stops projecting.
@@ -199,16 +218,18 @@ impl Follower {
 
     async fn move_to(&mut self, number: Number, shutdown: CancellationToken) -> Result<(), store::Error> {
         let opened = open(&self.generations, number, self.migrate).await?;
-        let next = opened.store.clone();
+        let (next, desk) = (opened.store.clone(), opened.writer.desk());
         self.on.stop().await;
         self.on = On::start(number, opened, &self.projecting);
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = overtaken(self.store.clone(), next.clone()) => {}
+            () = overtaken(self.served.store.clone(), next.clone()) => {}
         }
-        let before = self.store.point_to(&next);
+        let before = self.served.store.point_to(&next);
+        let desk_before = self.served.desk.point_to(&desk);
         self.projecting.freshness.announce_all();
         tracing::info!(generation = number, "this generation is served now");
+        desk_before.close().await;
         before.close().await;
         Ok(())
     }

@@ -54,6 +54,8 @@ pub struct Standing<'a> {
     pub last: Version,
     /// The waiting events: version, digest and cause, in version order.
     pub waiting: &'a [(Version, Digest, Cause)],
+    /// The events that an operator discarded: they are known, and neither applied nor waited with.
+    pub discarded: &'a [(Version, Digest)],
 }
 
 impl Standing<'_> {
@@ -68,7 +70,8 @@ impl Standing<'_> {
     /// Judges an event of the log. `applied` is the digest of the applied event of that version; `understood` is
     /// false for an event of a newer release.
     pub fn judge(&self, version: Version, digest: Digest, applied: Option<Digest>, understood: bool) -> Verdict {
-        if version <= self.last && applied == Some(digest) || self.waits(version, digest) {
+        let known = self.waits(version, digest) || self.discarded.contains(&(version, digest));
+        if version <= self.last && applied == Some(digest) || known {
             return Verdict::Duplicate;
         }
         let contradicted = self.waiting.iter().any(|(waiting, _digest, _cause)| *waiting == version);
@@ -89,6 +92,9 @@ impl Standing<'_> {
     /// Judges a message of the six published fields alone, which is always version 1. `agrees` tells whether it
     /// agrees with the applied version 1; none when that is not understood.
     pub fn judge_published(&self, digest: Digest, agrees: Option<bool>) -> Verdict {
+        if self.discarded.contains(&(Version::FIRST, digest)) {
+            return Verdict::Duplicate;
+        }
         if self.last >= Version::FIRST {
             return match agrees {
                 Some(true) => Verdict::Duplicate,
@@ -116,7 +122,7 @@ mod tests {
     const B: Digest = [2; 16];
 
     fn judge(last: u32, waiting: &[(Version, Digest, Cause)], version: u32, applied: Option<Digest>) -> Verdict {
-        Standing { last: Version(last), waiting }.judge(Version(version), A, applied, true)
+        Standing { last: Version(last), waiting, discarded: &[] }.judge(Version(version), A, applied, true)
     }
 
     #[test]
@@ -139,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_too_new_waits_and_so_does_what_follows_it() {
-        let standing = Standing { last: Version(1), waiting: &[] };
+        let standing = Standing { last: Version(1), waiting: &[], discarded: &[] };
         assert_eq!(standing.judge(Version(2), A, None, false), Verdict::Park(Cause::Newer));
         assert_eq!(judge(1, &[(Version(2), B, Cause::Newer)], 3, None), Verdict::Park(Cause::Newer));
         assert_eq!(judge(1, &[(Version(3), B, Cause::Newer)], 2, None), Verdict::Apply);
@@ -147,10 +153,21 @@ mod tests {
 
     #[test]
     fn the_published_fields_are_never_a_fork() {
-        let judge = |last, waiting: &[_], agrees| Standing { last: Version(last), waiting }.judge_published(A, agrees);
+        let judge = |last, waiting: &[_], agrees| {
+            Standing { last: Version(last), waiting, discarded: &[] }.judge_published(A, agrees)
+        };
         assert_eq!(judge(0, &[], None), Verdict::Apply);
         assert_eq!(judge(3, &[], Some(true)), Verdict::Duplicate);
         assert_eq!(judge(3, &[], Some(false)), Verdict::Contradiction);
         assert_eq!(judge(0, &[(Version(1), B, Cause::Newer)], None), Verdict::Park(Cause::Newer));
+    }
+
+    #[test]
+    fn what_was_discarded_is_known_and_its_place_stays_open() {
+        let standing = Standing { last: Version(1), waiting: &[], discarded: &[(Version(2), A), (Version(1), A)] };
+        assert_eq!(standing.judge(Version(2), A, None, true), Verdict::Duplicate);
+        assert_eq!(standing.judge(Version(2), B, None, true), Verdict::Apply);
+        assert_eq!(standing.judge(Version(3), A, None, true), Verdict::Park(Cause::Hole));
+        assert_eq!(standing.judge_published(A, Some(false)), Verdict::Duplicate);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! - **Invariant:** everything here can be rebuilt from the topic; nothing here is the only copy of anything, except
 //!   dead letters.
-//! - **Invariant:** the API never writes.
+//! - **Invariant:** the API never writes; [`admin`] writes down what operators wish, and nothing else.
 
 pub mod projector;
 
@@ -20,6 +20,14 @@ pub mod batch;
 pub mod parked;
 
 pub mod dead_letter;
+
+pub mod log;
+
+pub mod healing;
+
+pub mod hex;
+
+pub mod intervention;
 
 pub mod checkpoint;
 
@@ -50,6 +58,8 @@ pub mod metrics;
 pub mod lag;
 
 pub mod api;
+
+pub mod admin;
 
 pub mod config;
 

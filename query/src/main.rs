@@ -7,10 +7,13 @@ use chassis::http::health::probe;
 use chassis::tasks::terminated;
 use chassis::telemetry::{self, ErrorChain};
 use query::config::{Cli, Command, Config, Healthcheck, Migrate};
-use query::service::Service;
+use query::service::{Service, StartError};
 use query::store::{Opened, open};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The exit code for settings that cannot be used, as for flags that cannot be read.
+const EXIT_CONFIG: u8 = 64;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -24,7 +27,10 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %ErrorChain(error.as_ref()), "order-query failed");
-            ExitCode::FAILURE
+            match error.downcast_ref::<StartError>() {
+                Some(StartError::Config(_)) => ExitCode::from(EXIT_CONFIG),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

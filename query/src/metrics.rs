@@ -37,6 +37,14 @@ pub const STREAMS_CUT: &str = "orders_streams_cut_total";
 /// Clients that were told `reset`.
 pub const STREAM_RESETS: &str = "orders_stream_resets_total";
 
+/// Operators' wishes that were carried out.
+pub const INTERVENTIONS: &str = "orders_projection_interventions_total";
+
+/// Events that were taken from the event log.
+pub const HEALED: &str = "orders_projection_healed_total";
+/// Looks for orders that miss events that failed.
+pub const HEAL_FAILURES: &str = "orders_projection_heal_failures_total";
+
 /// One on the node that projects, zero on the others.
 pub const OWNER: &str = "orders_projection_owner";
 
@@ -61,6 +69,9 @@ pub fn describe() {
         (STEP_FAILURES, "steps that failed and are tried again"),
         (STREAMS_CUT, "streams that were closed because the client took nothing"),
         (STREAM_RESETS, "streams that could not go on from the client's id"),
+        (INTERVENTIONS, "operators' wishes that were carried out"),
+        (HEALED, "missing events that were taken from the event log"),
+        (HEAL_FAILURES, "looks for orders that miss events that failed"),
         (RESTARTS_FROM_ZERO, "how often the topic turned out not to be the one that was applied"),
     ];
     for (name, meaning) in counters {

@@ -12,32 +12,35 @@ mod reading;
 
 mod report;
 
+mod save;
+
+mod intervene;
+
+mod heal;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use chassis::telemetry::ErrorChain;
-use chrono::Utc;
 use domain::{Currency, OrderId};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use reading::Read;
+use save::Filling;
 
 use crate::batch::Batch;
 use crate::checkpoint::{self, Anchor, Checkpoint, Checkpoints};
 use crate::freshness::Freshness;
 use crate::generation::Revisions;
+use crate::healing::Healing;
 use crate::intake::{Incoming, Record};
 use crate::live::CHANGES_KEPT;
 use crate::metrics;
 use crate::progress::Progress;
-use crate::projection::{Change, Facts};
-use crate::projections::customers::Customers;
-use crate::projections::daily_sales::DailySales;
-use crate::projections::order_products::OrderProducts;
-use crate::projections::product_demand::ProductDemand;
 use crate::reader::TopicReader;
-use crate::store::{self, Changes, Writer};
+use crate::store::{self, Writer};
 
 /// Orders whose waiting events are tried again in one transaction at start.
 const RETRY_ORDERS_MAX: u32 = 500;
@@ -52,15 +55,18 @@ pub struct Projector {
     default_currency: Currency,
     freshness: Freshness,
     progress: Progress,
-    changes_kept: u32,
+    filling: Filling,
     /// As committed, except that `proven` may be ahead of the store.
     checkpoints: Checkpoints,
     /// Events that wait for a newer program are tried again once, at start: this may be that program.
     retried: bool,
-    /// What fills the tables. A projection of another revision is left as it is.
-    revisions: Revisions,
     /// Whether readers are served from here: a generation that is built beside says nothing in the metrics.
     served: bool,
+    /// When to look for operators' wishes again.
+    look_at: Instant,
+    healing: Option<Healing>,
+    /// Wishes that are with the healer.
+    asked: BTreeSet<Uuid>,
 }
 
 /// What a step did.
@@ -89,6 +95,17 @@ pub struct Summary {
     pub dead_letters: usize,
 }
 
+impl Summary {
+    fn of(batch: &Batch) -> Self {
+        Self {
+            applied: batch.applied.len(),
+            duplicates: batch.duplicates,
+            parked: batch.newly_parked().count(),
+            dead_letters: batch.dead_letters.len(),
+        }
+    }
+}
+
 impl Projector {
     /// A projector that has not read anything yet.
     pub fn new(
@@ -105,18 +122,21 @@ impl Projector {
             default_currency,
             freshness,
             progress,
-            changes_kept: CHANGES_KEPT,
+            filling: Filling { revisions: Revisions::ours(), changes_kept: CHANGES_KEPT },
             checkpoints,
             retried: false,
-            revisions: Revisions::ours(),
             served: true,
+            look_at: Instant::now(),
+            healing: None,
+            asked: BTreeSet::new(),
         }
     }
 
     /// Keeps so many changes for streams that resume.
     #[must_use]
-    pub fn keeping(self, changes_kept: u32) -> Self {
-        Self { changes_kept, ..self }
+    pub fn keeping(mut self, changes_kept: u32) -> Self {
+        self.filling.changes_kept = changes_kept;
+        self
     }
 
     /// Fills tables that nobody is served from.
@@ -202,7 +222,7 @@ impl Projector {
     pub async fn apply(&mut self, records: Vec<Record>) -> Result<Summary, store::Error> {
         let currency = self.default_currency;
         let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
-        let checkpoints = advanced(&self.checkpoints, &incoming);
+        let checkpoints = advanced(&self.checkpoints, &incoming, self.reader.topic());
         self.write(incoming, &[], checkpoints, Origin::Topic).await
     }
 
@@ -264,7 +284,10 @@ impl Projector {
         let started = Instant::now();
         let records = incoming.len();
         let mut transaction = self.writer.begin().await?;
-        let known = transaction.known(&incoming, besides).await?;
+        let mut known = transaction.known(&incoming, besides).await?;
+        if let Some(of) = &checkpoints.of {
+            known.discarded_letters = transaction.discarded_letters(&of.topic, &incoming).await?;
+        }
         let mut batch = Batch::new(known, self.default_currency);
         for incoming in incoming {
             batch.take(incoming);
@@ -275,45 +298,17 @@ impl Projector {
         for order_id in besides {
             batch.heal(*order_id);
         }
-        let customers = Facts::<Customers>::of(told_to(&self.revisions, "customers", &batch));
-        let customers = customers.fold_into(transaction.customers(&customers.keys()).await?);
-        let daily_sales = Facts::<DailySales>::of(told_to(&self.revisions, "daily_sales", &batch));
-        let daily_sales = daily_sales.fold_into(transaction.daily_sales(&daily_sales.keys()).await?);
-        let product_demand = Facts::<ProductDemand>::of(told_to(&self.revisions, "product_demand", &batch));
-        let product_demand = product_demand.fold_into(transaction.product_demand(&product_demand.keys()).await?);
-        let order_products = OrderProducts::of(batch.changes());
-        let parked = batch.newly_parked().count();
-        transaction
-            .save(&Changes {
-                batch: &batch,
-                customers: &customers,
-                daily_sales: &daily_sales,
-                product_demand: &product_demand,
-                order_products: &order_products,
-                checkpoints: &checkpoints,
-                streamed: matches!(origin, Origin::Topic),
-                changes_kept: self.changes_kept,
-                now_micros: Utc::now().timestamp_micros(),
-            })
-            .await?;
+        batch.streamed = matches!(origin, Origin::Topic);
+        let waiting = save::batch(&mut transaction, &batch, &checkpoints, &self.filling).await?;
         if let Origin::Log { after } = origin {
             transaction.keep_log_after(Some(after)).await?;
         }
-        let waiting =
-            if parked > 0 || !batch.unparked.is_empty() { Some(transaction.parked_count().await?) } else { None };
         transaction.commit().await?;
         self.checkpoints = checkpoints;
-        if let Some(waiting) = waiting
-            && self.served
-        {
-            report::waiting(waiting);
+        if let Some(waiting) = waiting {
+            self.tell_waiting(waiting);
         }
-        let summary = Summary {
-            applied: batch.applied.len(),
-            duplicates: batch.duplicates,
-            parked,
-            dead_letters: batch.dead_letters.len(),
-        };
+        let summary = Summary::of(&batch);
         self.tell(&batch, summary, records, started.elapsed());
         Ok(summary)
     }
@@ -346,17 +341,11 @@ enum Origin<'a> {
     Log { after: &'a str },
 }
 
-/// What a projection sees of a batch: nothing, where another revision of it filled the table.
-fn told_to<'b>(revisions: &Revisions, projection: &str, batch: &'b Batch) -> impl Iterator<Item = Change<'b>> {
-    let folds = revisions.folds(projection);
-    batch.changes().filter(move |_change| folds)
-}
-
 /// The checkpoints once these records are applied.
-fn advanced(checkpoints: &Checkpoints, incoming: &[Incoming]) -> Checkpoints {
+fn advanced(checkpoints: &Checkpoints, incoming: &[Incoming], topic: &str) -> Checkpoints {
     let mut advanced = checkpoints.clone();
-    // Records that come without a topic, as in a test, are of one that has no name.
-    advanced.of.get_or_insert_with(|| checkpoint::Origin { cluster_id: String::new(), topic: String::new() });
+    // Records that come without a survey, as in a test, are of a cluster that is not known.
+    advanced.of.get_or_insert_with(|| checkpoint::Origin { cluster_id: String::new(), topic: topic.to_owned() });
     for Incoming { record, digest, .. } in incoming {
         let last = Anchor { offset: record.position.offset, digest: *digest };
         let partition = record.position.partition;

@@ -94,6 +94,11 @@ impl TopicReader {
         Self { brokers, spec, consumer: None, next_check: Instant::now(), turn: 0 }
     }
 
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.spec.name
+    }
+
     /// Whether it reads.
     pub fn is_open(&self) -> bool {
         self.consumer.is_some()

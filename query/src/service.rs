@@ -14,13 +14,16 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Admin;
 use crate::api::Api;
-use crate::config::{Config, MigrateAtStart};
-use crate::follow::{Follower, Projecting, open_live};
+use crate::config::{Config, ConfigError, MigrateAtStart};
+use crate::follow::{Follower, Projecting, Served, open_live};
 use crate::freshness::Freshness;
 use crate::lag;
+use crate::log::{LogClient, LogError};
 use crate::metrics;
 use crate::progress::Progress;
+use crate::store::desk::Desk;
 use crate::store::{self, Generations, Store};
 
 /// Why the service does not start.
@@ -29,7 +32,13 @@ pub enum StartError {
     /// The read model cannot be used.
     #[error("the read model cannot be used")]
     Store(#[from] store::Error),
-    /// The address is taken, or not ours.
+    /// Settings contradict each other.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// The event log cannot be asked.
+    #[error("no client of the event log can be made")]
+    Log(#[from] LogError),
+    /// An address is taken, or not ours.
     #[error("{listen} cannot be listened on")]
     Listen {
         /// Where.
@@ -44,9 +53,11 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Service {
     address: SocketAddr,
+    admin_address: SocketAddr,
     tasks: Tasks,
     health: Health,
     store: Store,
+    desk: Desk,
     grace: Duration,
 }
 
@@ -56,8 +67,9 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// When the read model cannot be used or the address cannot be listened on.
+    /// When the configuration contradicts itself, the read model cannot be used or an address cannot be listened on.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let admin_listen = config.admin_listen()?;
         let recorder = Metrics::install();
         metrics::describe();
         let migrate = config.migrate == MigrateAtStart::Auto;
@@ -65,10 +77,9 @@ impl Service {
         let (number, opened) = open_live(&generations, migrate).await?;
         let store = opened.store.clone();
         store.ping().await?;
-        let listen = config.listen;
-        let refused = |source| StartError::Listen { listen, source };
-        let listener = TcpListener::bind(listen).await.map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
+        let desk = opened.writer.desk();
+        let (listener, address) = bind(config.listen).await?;
+        let (admin_listener, admin_address) = bind(admin_listen).await?;
 
         let (freshness, progress) = (Freshness::default(), Progress::default());
         let health = health(&store, &progress);
@@ -77,28 +88,39 @@ impl Service {
         let api = Api::new(store.clone(), freshness.clone(), progress.clone(), config.default_currency)
             .streaming(config.streams.limits(), tasks.shutdown());
         let router = router(api, &health, &recorder);
+        let log = config.log_url.as_ref().map(LogClient::new).transpose()?;
         let projecting = Projecting {
             kafka: config.kafka.clone(),
             default_currency: config.default_currency,
             freshness,
             progress: progress.clone(),
             changes_kept: config.streams.changes_kept,
+            log,
         };
-        let follower = Follower::start(generations, projecting, migrate, (number, opened));
+        let served = Served { store: store.clone(), desk: desk.clone() };
+        let follower = Follower::start(generations, projecting, migrate, served, (number, opened));
 
-        let (grace, limits, shutdown) = (config.drain_grace(), config.http, tasks.shutdown());
+        let (grace, limits, shutdown) = (config.drain_grace(), config.http.clone(), tasks.shutdown());
         tasks.spawn("http", async move { serve(listener, router, &limits, shutdown).await });
+        let (admin, limits, shutdown) =
+            (admin_router(Admin::new(store.clone(), desk.clone())), config.http, tasks.shutdown());
+        tasks.spawn("admin", async move { serve(admin_listener, admin, &limits, shutdown).await });
         tasks.spawn("projector", follower.run(tasks.shutdown()));
         tasks.spawn("freshness", watching.watch(store.clone(), tasks.shutdown()));
         tasks.spawn("lag", lag::sample(config.kafka, store.clone(), progress.clone(), tasks.shutdown()));
         tasks.spawn("quick-check", quick_check(store.clone(), progress, tasks.shutdown()));
-        tracing::info!(%address, "order-query listens");
-        Ok(Self { address, tasks, health, store, grace })
+        tracing::info!(%address, admin = %admin_address, "order-query listens");
+        Ok(Self { address, admin_address, tasks, health, store, desk, grace })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens to operators.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
     }
 
     /// Runs until `signal`, then drains: not ready, no new connections, requests and the projector's step finish,
@@ -114,9 +136,23 @@ impl Service {
             health.draining();
         };
         let ended = self.tasks.run(drain, self.grace).await;
+        self.desk.close().await;
         self.store.close().await;
         ended
     }
+}
+
+async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let refused = |source| StartError::Listen { listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
+}
+
+/// Everything that operators are answered.
+pub fn admin_router(admin: Admin) -> Router {
+    let (routes, openapi) = admin.router();
+    finish(routes.merge(docs::router(openapi)).merge(errors::router()))
 }
 
 /// Everything that the service answers.

@@ -15,6 +15,10 @@ mod list;
 
 mod changes;
 
+pub mod desk;
+
+mod intake;
+
 mod record;
 
 mod reading;
@@ -28,6 +32,9 @@ mod keeping;
 pub mod digest;
 
 pub use generations::Generations;
+mod intervening;
+
+pub use intake::rows::StoredLetter;
 
 use std::error::Error as StdError;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -203,8 +210,6 @@ pub struct Changes<'a> {
     pub order_products: &'a OrderProducts,
     /// How far the partitions are applied with this batch.
     pub checkpoints: &'a Checkpoints,
-    /// Whether streams are told: what came from the log has no place among the changes.
-    pub streamed: bool,
     /// How many changes are kept for streams that resume.
     pub changes_kept: u32,
     /// This node's clock, in microseconds; told by what waits and what is set aside, never by a projection.

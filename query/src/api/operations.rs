@@ -11,7 +11,8 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{Api, failed, page};
-use crate::store::answer::{ListedLetter, ListedParked};
+use crate::hex;
+use crate::store::answer::{Discarded, ListedLetter, ListedParked};
 
 /// How the projection is doing.
 #[derive(Serialize, ToSchema)]
@@ -50,12 +51,31 @@ pub(super) struct LetterDocument {
     topic: String,
     partition: i32,
     offset: i64,
+    /// Of the value: names the record together with where it stood
+    digest: String,
     key: Option<String>,
     payload: Option<String>,
     /// no-value, unreadable, wrong-key, out-of-place or contradiction
     reason: String,
     detail: String,
     seen_at: DateTime<Utc>,
+    #[serde(flatten)]
+    discarded: Option<DiscardedDocument>,
+}
+
+/// That an operator discarded it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Discarded)]
+pub(crate) struct DiscardedDocument {
+    discarded_at: DateTime<Utc>,
+    discard_reason: String,
+}
+
+impl From<Discarded> for DiscardedDocument {
+    fn from(discarded: Discarded) -> Self {
+        let discarded_at = DateTime::from_timestamp_micros(discarded.at_micros).unwrap_or_default();
+        Self { discarded_at, discard_reason: discarded.reason }
+    }
 }
 
 /// An event that cannot be applied yet.
@@ -64,12 +84,16 @@ pub(super) struct LetterDocument {
 pub(super) struct ParkedDocument {
     order_id: Uuid,
     version: u32,
+    /// Of the message: tells contradicting events of one version apart
+    digest: String,
     /// hole, newer or fork
     cause: String,
     topic: String,
     partition: i32,
     offset: i64,
     parked_at: DateTime<Utc>,
+    #[serde(flatten)]
+    discarded: Option<DiscardedDocument>,
 }
 
 /// How many rows to list.
@@ -79,6 +103,9 @@ pub(super) struct ParkedDocument {
 pub(super) struct LimitQuery {
     /// Rows, 1 to 200; 50 unless given
     limit: Option<u32>,
+    /// Those that operators discarded instead of those that are left
+    #[serde(default)]
+    discarded: bool,
 }
 
 /// Shows how far each partition is applied.
@@ -132,16 +159,18 @@ pub(super) async fn dead_letters(
 ) -> Result<Json<Vec<LetterDocument>>, Problem> {
     let limit = page::limit(query.limit)?;
     let _permit = api.reads.try_enter()?;
-    let letters = api.store.dead_letters(limit).await.map_err(failed)?;
+    let letters = api.store.dead_letters(query.discarded, limit).await.map_err(failed)?;
     let document = |letter: ListedLetter| LetterDocument {
         topic: letter.topic,
         partition: letter.position.partition,
         offset: letter.position.offset,
+        digest: hex::encode(&letter.digest),
         key: letter.key,
         payload: letter.payload,
         reason: letter.reason,
         detail: letter.detail,
         seen_at: DateTime::from_timestamp_micros(letter.seen_at_micros).unwrap_or_default(),
+        discarded: letter.discarded.map(DiscardedDocument::from),
     };
     Ok(Json(letters.into_iter().map(document).collect()))
 }
@@ -163,15 +192,17 @@ pub(super) async fn parked(
 ) -> Result<Json<Vec<ParkedDocument>>, Problem> {
     let limit = page::limit(query.limit)?;
     let _permit = api.reads.try_enter()?;
-    let parked = api.store.parked(limit).await.map_err(failed)?;
+    let parked = api.store.parked(query.discarded, limit).await.map_err(failed)?;
     let document = |parked: ListedParked| ParkedDocument {
         order_id: parked.order_id.0,
         version: parked.version.0,
+        digest: hex::encode(&parked.digest),
         cause: parked.cause,
         topic: parked.topic,
         partition: parked.position.partition,
         offset: parked.position.offset,
         parked_at: DateTime::from_timestamp_micros(parked.parked_at_micros).unwrap_or_default(),
+        discarded: parked.discarded.map(DiscardedDocument::from),
     };
     Ok(Json(parked.into_iter().map(document).collect()))
 }

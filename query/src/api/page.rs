@@ -12,7 +12,7 @@ pub(super) const LIMIT_DEFAULT: u32 = 50;
 pub(super) const LIMIT_MAX: u32 = 200;
 
 /// The rows of a page; 400 outside 1 to [`LIMIT_MAX`].
-pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
+pub(crate) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
     let limit = asked.unwrap_or(LIMIT_DEFAULT);
     if (1..=LIMIT_MAX).contains(&limit) {
         Ok(limit)

@@ -40,6 +40,9 @@ impl Projector {
             self.retry_newer().await?;
             self.retried = true;
         }
+        if self.served {
+            self.look_for_wishes().await?;
+        }
         let read = if self.reader.is_open() { self.poll_and_check().await } else { self.open().await? };
         match read {
             Ok(records) if records.is_empty() => Ok(Read::Nothing),
@@ -70,13 +73,14 @@ impl Projector {
         if self.served {
             self.progress.filled_by(generation.revisions.clone());
         }
-        self.revisions = generation.revisions;
+        self.filling.revisions = generation.revisions;
         Ok(())
     }
 
     /// Forgets what was read: others may have written since.
     fn begin_anew(&mut self) {
         self.reader.close();
+        self.forget_healing();
         self.retried = false;
     }
 
@@ -88,7 +92,14 @@ impl Projector {
             self.progress.reading();
             self.readable(true);
         }
-        self.reader.poll().await
+        if !self.served {
+            return self.reader.poll().await;
+        }
+        tokio::select! {
+            biased;
+            read = self.reader.poll() => read,
+            () = tokio::time::sleep_until(self.look_at.into()) => Ok(Vec::new()),
+        }
     }
 
     /// Surveys the topic and starts reading. What the store says counts, not what this process remembers.
@@ -136,6 +147,12 @@ impl Projector {
         self.readable(false);
         if self.progress.not_readable(why.clone()) {
             tracing::warn!(error = why, "the topic cannot be read now");
+        }
+    }
+
+    pub(super) fn tell_waiting(&self, events: i64) {
+        if self.served {
+            report::waiting(events);
         }
     }
 

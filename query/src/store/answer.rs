@@ -3,7 +3,7 @@
 use domain::order::Status;
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
-use crate::intake::Position;
+use crate::intake::{Digest, Headers, Position};
 use crate::live::place::Anchor;
 use crate::sum::Sum;
 
@@ -181,16 +181,31 @@ pub struct ListedLetter {
     pub topic: String,
     /// Where it stood.
     pub position: Position,
+    /// Of its value.
+    pub digest: Digest,
     /// Its key, as far as it is text.
     pub key: Option<String>,
     /// Its value, as far as it is text.
     pub payload: Option<String>,
+    /// Its headers.
+    pub headers: Headers,
     /// The stable code of the reason.
     pub reason: String,
     /// The reason in words.
     pub detail: String,
     /// When it was set aside, in microseconds.
     pub seen_at_micros: i64,
+    /// When and why an operator discarded it, if one did.
+    pub discarded: Option<Discarded>,
+}
+
+/// That an operator discarded something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discarded {
+    /// When, in microseconds.
+    pub at_micros: i64,
+    /// Why.
+    pub reason: String,
 }
 
 /// A waiting event as it is listed.
@@ -200,14 +215,22 @@ pub struct ListedParked {
     pub order_id: OrderId,
     /// Which of its events.
     pub version: Version,
+    /// Of the message.
+    pub digest: Digest,
     /// Why it waits.
     pub cause: String,
     /// Where it stood.
     pub topic: String,
     /// Where it stood.
     pub position: Position,
+    /// The exact text.
+    pub message: String,
+    /// Its headers.
+    pub headers: Headers,
     /// Since when it waits, in microseconds.
     pub parked_at_micros: i64,
+    /// When and why an operator discarded it, if one did.
+    pub discarded: Option<Discarded>,
 }
 
 /// A change as a stream tells it.

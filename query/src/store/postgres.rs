@@ -25,7 +25,7 @@ use std::time::Duration;
 use chassis::config::Secret;
 use chassis::postgres::{connect_options, migrate};
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgPool, PgPoolOptions, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 
@@ -118,6 +118,12 @@ impl Store {
 }
 
 impl Writer {
+    /// How to reach the database for operators' wishes, which a crash of the server must not forget once they are told.
+    pub(super) fn options(&self) -> PgConnectOptions {
+        let options = self.pool.connect_options();
+        PgConnectOptions::clone(&options).application_name("order-query-admin").options([("synchronous_commit", "on")])
+    }
+
     pub(crate) async fn migrate(&mut self) -> Result<(), Error> {
         migrate(&self.pool.connect_options(), &MIGRATOR).await?;
         Ok(())

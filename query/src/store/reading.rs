@@ -12,6 +12,7 @@ use super::digest::{Digests, HistoryTuple, OrderTuple};
 use super::{Error, Store, Tables};
 use crate::checkpoint::Checkpoints;
 use crate::generation::Generation;
+use crate::intervention::{Intervention, LetterKey};
 use crate::live::place::Place;
 
 /// Asks the store, whichever it is.
@@ -194,22 +195,72 @@ impl Store {
         ask!(self, store => store.backlog().await)
     }
 
-    /// The newest `limit` dead letters.
+    /// The newest `limit` dead letters, or of those the newest that were discarded.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn dead_letters(&self, limit: u32) -> Result<Vec<ListedLetter>, Error> {
-        ask!(self, store => store.dead_letters(limit).await)
+    pub async fn dead_letters(&self, discarded: bool, limit: u32) -> Result<Vec<ListedLetter>, Error> {
+        ask!(self, store => store.dead_letters(discarded, limit).await)
     }
 
-    /// The first `limit` waiting events, by order and version.
+    /// One dead letter, discarded or not.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn parked(&self, limit: u32) -> Result<Vec<ListedParked>, Error> {
-        ask!(self, store => store.parked(limit).await)
+    pub async fn dead_letter(&self, key: &LetterKey) -> Result<Option<ListedLetter>, Error> {
+        ask!(self, store => store.dead_letter(key).await)
+    }
+
+    /// The first `limit` waiting events, or discarded ones, by order and version.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn parked(&self, discarded: bool, limit: u32) -> Result<Vec<ListedParked>, Error> {
+        ask!(self, store => store.parked(discarded, limit).await)
+    }
+
+    /// The first `limit` events of an order that wait or were discarded, by version.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn parked_of(&self, order: OrderId, limit: u32) -> Result<Vec<ListedParked>, Error> {
+        ask!(self, store => store.parked_of(order, limit).await)
+    }
+
+    /// The first `limit` orders after `after` that have waited for a missing event since `parked_until_micros` or longer.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn holes(
+        &self,
+        parked_until_micros: i64,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<OrderId>, Error> {
+        ask!(self, store => store.holes(parked_until_micros, after, limit).await)
+    }
+
+    /// One wish of an operator.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn intervention(&self, id: uuid::Uuid) -> Result<Option<Intervention>, Error> {
+        ask!(self, store => store.intervention(id).await)
+    }
+
+    /// The newest `limit` wishes of operators.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn interventions(&self, limit: u32) -> Result<Vec<Intervention>, Error> {
+        ask!(self, store => store.interventions(limit).await)
     }
 
     /// The changes from these places on, at most `limit` of each of these partitions, in the order of application.

@@ -7,9 +7,7 @@ use domain::{Currency, OrderId, Version};
 use uuid::Uuid;
 
 use super::Error;
-use super::answer::{
-    Backlog, CustomerTotals, DayTotals, Detail, Event, Listed, ListedLetter, ListedParked, ProductTotals, Waiting,
-};
+use super::answer::{Backlog, CustomerTotals, DayTotals, Detail, Event, Listed, ProductTotals, Waiting};
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::gate::Cause;
 use crate::intake::{Digest, Headers, Position};
@@ -29,23 +27,20 @@ pub(super) type CustomerRecord = (String, String, i64, i64, String, i64, Id);
 pub(super) type DayRecord = (i64, String, i64, i64, String);
 /// `sku, currency, units, revenue_minor`.
 pub(super) type ProductRecord = (String, String, i64, String);
-/// `order_id, version, digest, cause, partition_id, record_offset, message, headers`.
-pub(super) type ParkedRecord = (Id, i64, Vec<u8>, String, i32, i64, String, String);
+/// `order_id, version, digest, cause, partition_id, record_offset, message, headers`, and whether it is discarded.
+pub(super) type ParkedRecord = (Id, i64, Vec<u8>, String, i32, i64, String, String, bool);
 /// `partition_id, topic, cluster_id, next_offset, digest, proven_offset, proven_digest`.
 pub(super) type CheckpointRecord = (i32, String, String, i64, Vec<u8>, i64, Vec<u8>);
 /// `version, document`, and the `cause` and `version` of what waits.
 pub(super) type DetailRecord = (i64, String, Option<String>, Option<i64>);
 /// `version, event_id, event_type, occurred_at, message, actor, correlation_id, causation_id`.
 pub(super) type EventRecord = (i64, Id, String, i64, String, Option<String>, Option<String>, Option<String>);
-/// `topic, partition_id, record_offset, record_key, payload, reason, detail, seen_at`.
-pub(super) type LetterRecord = (String, i32, i64, Option<Vec<u8>>, Option<Vec<u8>>, String, String, i64);
-/// `order_id, version, cause, topic, partition_id, record_offset, parked_at`.
-pub(super) type ListedParkedRecord = (Id, i64, String, String, i32, i64, i64);
-
 /// `count` and oldest time of the dead letters, then of what waits. `$1` is the most to count, in either database.
 pub(super) const BACKLOG: &str = "select \
-    (select count(*) from (select 1 from dead_letters limit $1) as l), (select min(seen_at) from dead_letters), \
-    (select count(*) from (select 1 from parked limit $1) as p), (select min(parked_at) from parked)";
+    (select count(*) from (select 1 from dead_letters where discarded_at is null limit $1) as l), \
+    (select min(seen_at) from dead_letters where discarded_at is null), \
+    (select count(*) from (select 1 from parked where discarded_at is null limit $1) as p), \
+    (select min(parked_at) from parked where discarded_at is null)";
 pub(super) type BacklogRecord = (i64, Option<i64>, i64, Option<i64>);
 
 pub(super) fn backlog(record: BacklogRecord) -> Backlog {
@@ -136,10 +131,10 @@ pub(super) fn product_totals(record: ProductRecord) -> Result<ProductTotals, Err
     })
 }
 
-pub(super) fn parked(record: ParkedRecord) -> Result<Parked, Error> {
-    let (id, number, hash, cause, partition, offset, message, headers) = record;
+pub(super) fn parked(record: ParkedRecord) -> Result<(Parked, bool), Error> {
+    let (id, number, hash, cause, partition, offset, message, headers, discarded) = record;
     let unknown = || format!("the unknown cause `{cause}`");
-    Ok(Parked {
+    let parked = Parked {
         order_id: order_id(id)?,
         version: version(number)?,
         digest: digest(&hash)?,
@@ -147,7 +142,8 @@ pub(super) fn parked(record: ParkedRecord) -> Result<Parked, Error> {
         position: Position { partition, offset },
         message,
         headers: Headers::from_json(&headers),
-    })
+    };
+    Ok((parked, discarded))
 }
 
 pub(super) fn checkpoints(records: Vec<CheckpointRecord>) -> Result<Checkpoints, Error> {
@@ -189,17 +185,4 @@ pub(super) fn event(record: EventRecord) -> Result<Event, Error> {
 
 pub(super) fn listed((created_at, id, document): (i64, Id, String)) -> Result<Listed, Error> {
     Ok(Listed { key: (created_at, order_id(id)?), document })
-}
-
-pub(super) fn letter(record: LetterRecord) -> Result<ListedLetter, Error> {
-    let (topic, partition, offset, key, payload, reason, detail, seen_at_micros) = record;
-    let text = |bytes: Option<Vec<u8>>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let position = Position { partition, offset };
-    Ok(ListedLetter { topic, position, key: text(key), payload: text(payload), reason, detail, seen_at_micros })
-}
-
-pub(super) fn listed_parked(record: ListedParkedRecord) -> Result<ListedParked, Error> {
-    let (id, number, cause, topic, partition, offset, parked_at_micros) = record;
-    let position = Position { partition, offset };
-    Ok(ListedParked { order_id: order_id(id)?, version: version(number)?, cause, topic, position, parked_at_micros })
 }

@@ -59,6 +59,7 @@ pub struct Writer {
     /// Whoever holds the lock on this file projects. The system takes it back when the process ends, however it ends.
     lock: PathBuf,
     held: Option<File>,
+    options: Box<SqliteConnectOptions>,
 }
 
 /// One transaction of the writer. Dropped without a commit, it leaves no trace.
@@ -103,7 +104,7 @@ async fn open(options: SqliteConnectOptions) -> Result<(Store, Writer), Error> {
         // A file does not go away like a server does; asking before each use costs a hop.
         .test_before_acquire(false)
         .connect_lazy_with(reading);
-    Ok((Store { readers }, Writer { connection, lock: lock.into(), held: None }))
+    Ok((Store { readers }, Writer { connection, options: Box::new(writing), lock: lock.into(), held: None }))
 }
 
 async fn check_version(connection: &mut SqliteConnection) -> Result<(), Error> {
@@ -135,6 +136,11 @@ impl Store {
 }
 
 impl Writer {
+    /// How to open the file for writing.
+    pub(super) fn options(&self) -> &SqliteConnectOptions {
+        &self.options
+    }
+
     pub(crate) async fn migrate(&mut self) -> Result<(), Error> {
         // Not `run`: of its future the compiler cannot see that it may move between threads.
         MIGRATOR.run_direct(None, &mut self.connection, false).await?;

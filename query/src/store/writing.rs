@@ -96,7 +96,13 @@ impl Transaction<'_> {
             return Ok(known);
         }
         known.rows = within!(self, transaction => transaction.orders(&orders).await?);
-        known.parked = within!(self, transaction => transaction.parked(&orders).await?);
+        for (parked, discarded) in within!(self, transaction => transaction.parked(&orders).await?) {
+            if discarded {
+                known.discarded.push((parked.order_id, parked.version, parked.digest));
+            } else {
+                known.parked.push(parked);
+            }
+        }
         let compared = known.compared(incoming);
         if !compared.is_empty() {
             known.digests = within!(self, transaction => transaction.digests(&compared).await?);

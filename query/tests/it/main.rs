@@ -31,6 +31,12 @@ mod service;
 
 mod live;
 
+mod desk;
+
+mod interventions;
+
+mod healing;
+
 mod sharing;
 
 mod both;

@@ -22,9 +22,9 @@ on_both_stores!(
 const DEADLINE: Duration = Duration::from_secs(60);
 const HISTORY: &str = "select count(*) from order_history";
 
-struct Topic {
-    brokers: Brokers,
-    spec: TopicSpec,
+pub(crate) struct Topic {
+    pub(crate) brokers: Brokers,
+    pub(crate) spec: TopicSpec,
 }
 
 impl Topic {
@@ -33,13 +33,13 @@ impl Topic {
         Self { brokers: testkit::brokers(), spec }
     }
 
-    async fn made() -> Self {
+    pub(crate) async fn made() -> Self {
         let topic = Self::named();
         ensure(&topic.brokers, &topic.spec).await.unwrap();
         topic
     }
 
-    async fn publish(&self, events: &[Recorded<OrderEvent>]) {
+    pub(crate) async fn publish(&self, events: &[Recorded<OrderEvent>]) {
         let messages: Vec<_> =
             events.iter().map(|event| (event.order_id.to_string(), schema::encode(event).unwrap())).collect();
         let records: Vec<_> = messages
@@ -55,7 +55,7 @@ impl Topic {
         producer.send_batch(&self.spec.name, &records, DEADLINE).await.unwrap();
     }
 
-    async fn world(&self, kind: Kind) -> World {
+    pub(crate) async fn world(&self, kind: Kind) -> World {
         World::reading(kind, self.brokers.clone(), &self.spec.name).await
     }
 }

@@ -1,5 +1,7 @@
 //! A query service over a store of its own, of either kind, and a topic that exists in the test alone.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -15,13 +17,14 @@ use domain::order::event::{
 };
 use domain::{Currency, EventId, Money, OrderEvent, OrderId, Recorded, Version, schema};
 use http_body_util::BodyExt as _;
+use query::admin::Admin;
 use query::api::Api;
 use query::freshness::Freshness;
 use query::intake::{Headers, Position, Record};
 use query::progress::Progress;
 use query::projector::{Projector, Summary};
 use query::reader::TopicReader;
-use query::service::router;
+use query::service::{admin_router, router};
 use query::store::postgres::{self, Keeper};
 use query::store::{Opened, Store, open};
 use serde_json::Value;
@@ -95,7 +98,8 @@ pub(crate) struct World {
     pub(crate) keeper: Option<Keeper>,
     pub(crate) store: Store,
     pub(crate) router: Router,
-    next_offset: i64,
+    pub(crate) admin: Router,
+    pub(crate) next_offset: i64,
 }
 
 /// What the API answered.
@@ -148,11 +152,11 @@ impl World {
     }
 
     async fn open(kind: Kind, place: Place, brokers: Brokers, topic: &str) -> Self {
-        let Node { projector, keeper, store, router, .. } = Node::open(&place.url(), brokers, topic).await;
+        let Node { projector, keeper, store, router, admin, .. } = Node::open(&place.url(), brokers, topic).await;
         if let Some(keeper) = &keeper {
             assert!(keeper.step().await.unwrap(), "the lease is free");
         }
-        Self { kind, place, projector, keeper, store, router, next_offset: 0 }
+        Self { kind, place, projector, keeper, store, router, admin, next_offset: 0 }
     }
 
     pub(crate) async fn apply(&mut self, records: Vec<Record>) -> Summary {
@@ -263,27 +267,31 @@ pub(crate) struct Node {
     pub(crate) store: Store,
     pub(crate) freshness: Freshness,
     pub(crate) router: Router,
+    pub(crate) admin: Router,
 }
 
 impl Node {
     pub(crate) async fn open(url: &Secret, brokers: Brokers, topic: &str) -> Self {
         let Opened { store, mut writer, keeper } = open(url).await.unwrap();
         writer.migrate().await.unwrap();
+        // Who asks is not waited with: the projector is driven by hand.
+        let admin = admin_router(Admin::new(store.clone(), writer.desk()).waiting(Duration::ZERO));
         let (freshness, progress) = (Freshness::default(), Progress::default());
         let reader = TopicReader::new(brokers, TopicSpec { name: topic.into(), partitions: 3, replication: 1 });
         let projector = Projector::new(writer, reader, usd(), freshness.clone(), progress.clone());
         let api = Api::new(store.clone(), freshness.clone(), progress, usd());
         let router = router(api, &Health::new(), &Metrics::install());
-        Self { projector, keeper, store, freshness, router }
+        Self { projector, keeper, store, freshness, router, admin }
     }
 }
 
 pub(crate) async fn get(router: &Router, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let mut request = Request::get(path);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let request = headers.iter().fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
+    ask(router, request.body(Body::empty()).unwrap()).await
+}
+
+pub(crate) async fn ask(router: &Router, request: Request<Body>) -> Answer {
+    let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }

@@ -29,10 +29,10 @@ impl Transaction {
         record::all(documents, record::order)
     }
 
-    pub(crate) async fn parked(&mut self, orders: &BTreeSet<OrderId>) -> Result<Vec<Parked>, Error> {
+    pub(crate) async fn parked(&mut self, orders: &BTreeSet<OrderId>) -> Result<Vec<(Parked, bool)>, Error> {
         let records: Vec<ParkedRecord> = sqlx::query_as(
-            "select order_id, version, digest, cause, partition_id, record_offset, message, headers \
-             from parked where order_id = any($1)",
+            "select order_id, version, digest, cause, partition_id, record_offset, message, headers, \
+             discarded_at is not null from parked where order_id = any($1)",
         )
         .bind(ids(orders))
         .fetch_all(&mut *self.inner)
@@ -130,7 +130,7 @@ impl Transaction {
     ) -> Result<Vec<OrderId>, Error> {
         let after = after.map_or_else(Vec::new, |order_id| order_id.0.as_bytes().to_vec());
         let ids: Vec<Id> = sqlx::query_scalar(
-            "select distinct order_id from parked where cause = 'newer' and order_id > $1 order by order_id limit $2",
+            "select distinct order_id from parked where cause = 'newer' and discarded_at is null and order_id > $1 order by order_id limit $2",
         )
         .bind(after)
         .bind(i64::from(limit))
@@ -140,7 +140,9 @@ impl Transaction {
     }
 
     pub(crate) async fn parked_count(&mut self) -> Result<i64, Error> {
-        Ok(sqlx::query_scalar("select count(*) from parked").fetch_one(&mut *self.inner).await?)
+        Ok(sqlx::query_scalar("select count(*) from parked where discarded_at is null")
+            .fetch_one(&mut *self.inner)
+            .await?)
     }
 }
 

@@ -23,7 +23,8 @@ impl Store {
     pub(crate) async fn order(&self, id: OrderId) -> Result<Option<Detail>, Error> {
         let found: Option<DetailRecord> = sqlx::query_as(
             "select o.version, o.document, p.cause, p.version from orders as o left join \
-             (select cause, version from parked where order_id = $1 order by (cause = 'fork') desc, version limit 1) \
+             (select cause, version from parked where order_id = $1 and discarded_at is null \
+             order by (cause = 'fork') desc, version limit 1) \
              as p on true where o.order_id = $1",
         )
         .bind(id.0.as_bytes().as_slice())
@@ -34,7 +35,8 @@ impl Store {
 
     pub(crate) async fn waiting(&self, id: OrderId) -> Result<Option<Waiting>, Error> {
         let found: Option<(String, i64)> = sqlx::query_as(
-            "select cause, version from parked where order_id = $1 order by (cause = 'fork') desc, version limit 1",
+            "select cause, version from parked where order_id = $1 and discarded_at is null \
+             order by (cause = 'fork') desc, version limit 1",
         )
         .bind(id.0.as_bytes().as_slice())
         .fetch_optional(&self.readers)

@@ -10,7 +10,7 @@ impl Transaction {
     pub(crate) async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
         self.save_orders(changes).await?;
         self.save_history(changes).await?;
-        if changes.streamed {
+        if changes.batch.streamed {
             self.save_changes(changes).await?;
         }
         self.save_customers(changes).await?;

@@ -31,10 +31,10 @@ impl Transaction<'_> {
         record::all(documents, record::order)
     }
 
-    pub(crate) async fn parked(&mut self, orders: &BTreeSet<OrderId>) -> Result<Vec<Parked>, Error> {
+    pub(crate) async fn parked(&mut self, orders: &BTreeSet<OrderId>) -> Result<Vec<(Parked, bool)>, Error> {
         let records: Vec<ParkedRecord> = sqlx::query_as(
-            "select p.order_id, p.version, p.digest, p.cause, p.partition_id, p.record_offset, p.message, p.headers \
-             from json_each(?1) as k cross join parked as p on p.order_id = unhex(k.value)",
+            "select p.order_id, p.version, p.digest, p.cause, p.partition_id, p.record_offset, p.message, p.headers, \
+             p.discarded_at is not null from json_each(?1) as k cross join parked as p on p.order_id = unhex(k.value)",
         )
         .bind(ids(orders)?)
         .fetch_all(&mut *self.inner)
@@ -122,7 +122,7 @@ impl Transaction<'_> {
     ) -> Result<Vec<OrderId>, Error> {
         let after = after.map_or_else(Vec::new, |order_id| order_id.0.as_bytes().to_vec());
         let ids: Vec<Id> = sqlx::query_scalar(
-            "select distinct order_id from parked where cause = 'newer' and order_id > ?1 order by order_id limit ?2",
+            "select distinct order_id from parked where cause = 'newer' and discarded_at is null and order_id > ?1 order by order_id limit ?2",
         )
         .bind(after)
         .bind(limit)
@@ -132,7 +132,9 @@ impl Transaction<'_> {
     }
 
     pub(crate) async fn parked_count(&mut self) -> Result<i64, Error> {
-        Ok(sqlx::query_scalar("select count(*) from parked").fetch_one(&mut *self.inner).await?)
+        Ok(sqlx::query_scalar("select count(*) from parked where discarded_at is null")
+            .fetch_one(&mut *self.inner)
+            .await?)
     }
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Transaction;
 use super::load::hex;
 use crate::checkpoint::Checkpoints;
+use crate::hex::encode as hex_of;
 use crate::projections::order_history::HistoryRow;
 use crate::projections::order_products::OrderProducts;
 use crate::store::{Changes, Error};
@@ -13,7 +14,7 @@ impl Transaction<'_> {
     pub(crate) async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
         self.save_orders(changes).await?;
         self.save_history(changes).await?;
-        if changes.streamed {
+        if changes.batch.streamed {
             self.save_changes(changes).await?;
         }
         self.save_totals(changes).await?;
@@ -267,14 +268,4 @@ impl Transaction<'_> {
         sqlx::query(statement).bind(rows).execute(&mut *self.inner).await?;
         Ok(())
     }
-}
-
-fn hex_of(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 0x0f)]));
-    }
-    text
 }

@@ -1,0 +1,89 @@
+//! What operators ask of the read model: a listener of its own, which only they should reach.
+//!
+//! - **Invariant:** nothing here touches what is projected. A wish is written down as a row, and the node that projects
+//!   grants it.
+#![expect(unused_qualifications, reason = "the macros of utoipa qualify what they need not")]
+
+mod interventions;
+
+mod letters;
+
+mod parked;
+
+mod request;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use chassis::http::admission::Admission;
+use chassis::http::problem::Problem;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::store::Store;
+use crate::store::desk::Desk;
+
+/// Requests of operators at once.
+const REQUESTS_MAX: usize = 64;
+/// How long a request waits for its wish to be granted.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    store: Store,
+    desk: Desk,
+    requests: Admission,
+    wait_max: Duration,
+}
+
+impl Admin {
+    /// An admin API over this store, whose wishes go to this desk.
+    pub fn new(store: Store, desk: Desk) -> Self {
+        Self { store, desk, requests: Admission::new("admin", REQUESTS_MAX), wait_max: WAIT_MAX }
+    }
+
+    /// With requests that wait so long for their wish to be granted.
+    #[must_use]
+    pub fn waiting(self, wait_max: Duration) -> Self {
+        Self { wait_max, ..self }
+    }
+
+    /// The routes and their description.
+    pub fn router(self) -> (Router, utoipa::openapi::OpenApi) {
+        OpenApiRouter::with_openapi(Description::openapi())
+            .routes(routes!(letters::inspect))
+            .routes(routes!(letters::retry_all))
+            .routes(routes!(letters::retry))
+            .routes(routes!(letters::discard))
+            .routes(routes!(parked::inspect))
+            .routes(routes!(parked::retry_all))
+            .routes(routes!(parked::retry))
+            .routes(routes!(parked::heal))
+            .routes(routes!(parked::discard))
+            .routes(routes!(interventions::list))
+            .routes(routes!(interventions::detail))
+            .with_state(Arc::new(self))
+            .split_for_parts()
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "order-query, for operators",
+        description = "What was not applied, and what to do about it. Whoever reaches this listener may change the \
+            read model; the events themselves nobody changes. A `POST` writes a wish down and waits a few seconds \
+            until the node that projects has granted it: 200 with what came of it, else 202 with where to ask.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(Problem)),
+    tags(
+        (name = "dead letters", description = "Records that can never have come from the relay"),
+        (name = "parked", description = "Events that cannot be applied yet"),
+        (name = "interventions", description = "What was asked for, by whom, and what came of it")
+    )
+)]
+struct Description;
