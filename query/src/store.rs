@@ -148,6 +148,16 @@ impl Error {
         }
     }
 
+    /// A stable name for people who must not see more.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Database(_) if self.is_transient() => "store-unreachable",
+            Self::Database(_) | Self::Server(_) | Self::Unusable { .. } | Self::Migrate(_) => "store-refused",
+            Self::Corrupt { .. } | Self::Json(_) => "row-corrupt",
+            Self::Superseded => "superseded",
+        }
+    }
+
     pub(crate) fn corrupt<E: Into<Box<dyn StdError + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Corrupt { what, source: source.into() }
     }

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::fresh::until_fresh;
+use super::fresh::{Seen, until_fresh};
 use super::{Api, failed, unknown_order};
 use crate::store;
 use crate::store::answer::Event;
@@ -83,6 +83,7 @@ pub(super) struct FreshQuery {
         (status = 200, description = "Its events", body = Vec<EventDocument>),
         (status = 400, description = "The id or a parameter is malformed", body = Problem),
         (status = 404, description = "Not known, or not yet", body = Problem),
+        (status = 409, description = "`min_version` cannot be reached by waiting", body = Problem),
         (status = 503, description = "`min_version` was not reached in time", body = Problem),
     )
 )]
@@ -93,7 +94,7 @@ pub(super) async fn history(
     headers: HeaderMap,
 ) -> Result<Json<Vec<EventDocument>>, Problem> {
     let order_id = OrderId(id);
-    until_fresh(&api, order_id, query.min_version, &headers).await?;
+    until_fresh(&api, Seen::min_version(order_id, query.min_version), &headers).await?;
     let _permit = api.reads.try_enter()?;
     let events = api.store.history(order_id).await.map_err(failed)?;
     if events.is_empty() {

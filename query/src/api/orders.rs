@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::cursor::OrderKey;
-use super::fresh::until_fresh;
+use super::fresh::{Seen, until_fresh};
 use super::{Api, cursor, failed, invalid_query, page, stale, unknown_order, unknown_version};
 use crate::store::answer::{Detail, ListFilter, Page, Sort};
 use crate::time_travel::{self, Moment};
@@ -59,6 +59,10 @@ pub(super) struct ListQuery {
     count: bool,
     /// Orders per page, 1 to 200; 50 unless given
     limit: Option<u32>,
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long, in
+    /// seconds, says `Prefer: wait=2`
+    #[param(value_type = Option<String>)]
+    after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before
     cursor: Option<String>,
 }
@@ -165,15 +169,19 @@ pub(super) struct ItemDocument {
     responses(
         (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<OrderDocument>),
         (status = 400, description = "A parameter is unknown or malformed", body = Problem),
+        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
+        (status = 503, description = "`after` was not reached in time", body = Problem),
     )
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
     RawQuery(raw): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let (filter, page) = (query.filter(api.default_currency)?, query.page()?);
+    until_fresh(&api, query.after, &headers).await?;
     let _permit = api.reads.try_enter()?;
     let mut listed = api.store.list(&filter, &page, limit + 1).await.map_err(failed)?;
     let more = super::page::cut(&mut listed, limit);
@@ -224,6 +232,7 @@ impl DetailQuery {
         (status = 304, description = "As it was: `If-None-Match` has its version"),
         (status = 400, description = "The id or a parameter is malformed", body = Problem),
         (status = 404, description = "Not known, or not yet, or not at that time", body = Problem),
+        (status = 409, description = "`min_version` cannot be reached by waiting", body = Problem),
         (status = 503, description = "`min_version` was not reached in time", body = Problem),
     )
 )]
@@ -235,7 +244,7 @@ pub(super) async fn detail(
 ) -> Result<Response, Problem> {
     let order_id = OrderId(id);
     let moment = query.moment()?;
-    until_fresh(&api, order_id, query.min_version, &headers).await?;
+    until_fresh(&api, Seen::min_version(order_id, query.min_version), &headers).await?;
     let _permit = api.reads.try_enter()?;
     let detail = match moment {
         Some(moment) => past(&api, order_id, moment).await?,

@@ -27,6 +27,22 @@ pub struct Waiting {
     pub version: Version,
 }
 
+/// How far an order is, for a reader who wants a version of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prospect {
+    /// How many of its events are applied; zero when it is not known.
+    pub reached: Version,
+    /// What keeps it from that version however long one waits, if anything does: its cause is `fork` or `newer`.
+    pub stopped: Option<Waiting>,
+}
+
+impl Prospect {
+    /// Whether waiting for `wanted` is over: it is there, or will not come.
+    pub fn is_settled(&self, wanted: Version) -> bool {
+        self.reached >= wanted || self.stopped.is_some()
+    }
+}
+
 /// An event as it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {

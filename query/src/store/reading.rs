@@ -6,7 +6,7 @@ use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
 use super::answer::{
     Backlog, Change, CustomerTotals, DayTotals, Detail, Event, LastChange, ListFilter, Listed, ListedLetter,
-    ListedParked, Page, ProductTotals, Waiting,
+    ListedParked, Page, ProductTotals, Prospect, Waiting,
 };
 use super::{Error, Store};
 use crate::checkpoint::Checkpoints;
@@ -83,6 +83,15 @@ impl Store {
     /// When the database fails.
     pub async fn order_version(&self, id: OrderId) -> Result<Option<Version>, Error> {
         ask!(self, store => store.order_version(id).await)
+    }
+
+    /// How far an order is, and whether waiting can bring it to the version that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn prospect(&self, id: OrderId, wanted: Version) -> Result<Prospect, Error> {
+        ask!(self, store => store.prospect(id, wanted).await)
     }
 
     /// How many events of each of these orders are applied, as far as they are known.

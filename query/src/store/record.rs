@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::Error;
 use super::answer::{
-    Backlog, CustomerTotals, DayTotals, Detail, Event, Listed, ListedLetter, ListedParked, ProductTotals, Waiting,
+    Backlog, CustomerTotals, DayTotals, Detail, Event, Listed, ListedLetter, ListedParked, ProductTotals, Prospect,
+    Waiting,
 };
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::gate::Cause;
@@ -51,6 +52,19 @@ pub(super) type BacklogRecord = (i64, Option<i64>, i64, Option<i64>);
 pub(super) fn backlog(record: BacklogRecord) -> Backlog {
     let (dead_letters, oldest_letter_micros, parked, oldest_parked_micros) = record;
     Backlog { dead_letters, oldest_letter_micros, parked, oldest_parked_micros }
+}
+
+/// `version` of the order `$1`, and `cause` and `version` of what keeps it from version `$2`, in either database: a fork
+/// stops an order wherever it is, and an event that needs a newer program stops it from there on.
+pub(super) const PROSPECT: &str = "select o.version, p.cause, p.version from (select 1 as one) as one \
+    left join orders as o on o.order_id = $1 left join (select cause, version from parked where order_id = $1 \
+    and (cause = 'fork' or cause = 'newer' and version <= $2) order by (cause = 'fork') desc, version limit 1) as p \
+    on true";
+pub(super) type ProspectRecord = (Option<i64>, Option<String>, Option<i64>);
+
+pub(super) fn prospect((reached, cause, waiting_version): ProspectRecord) -> Result<Prospect, Error> {
+    let reached = reached.map(version).transpose()?.unwrap_or_default();
+    Ok(Prospect { reached, stopped: cause.zip(waiting_version).map(waiting).transpose()? })
 }
 
 /// Every record of a result, as what it means.

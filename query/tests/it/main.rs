@@ -21,6 +21,8 @@ mod plans;
 
 mod orders;
 
+mod waiting;
+
 mod time_travel;
 
 mod replay;

@@ -7,7 +7,7 @@ use super::Store;
 use super::load::CHECKPOINTS;
 use crate::checkpoint::Checkpoints;
 use crate::store::answer::{
-    CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, Page, ProductTotals, Waiting,
+    CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, Page, ProductTotals, Prospect, Waiting,
 };
 use crate::store::list::Dialect;
 use crate::store::record::{self, CustomerRecord, DayRecord, DetailRecord, EventRecord, ProductRecord};
@@ -48,6 +48,15 @@ impl Store {
             .fetch_optional(&self.readers)
             .await?;
         found.map(record::version).transpose()
+    }
+
+    pub(crate) async fn prospect(&self, id: OrderId, wanted: Version) -> Result<Prospect, Error> {
+        let found = sqlx::query_as(record::PROSPECT)
+            .bind(id.0.as_bytes().as_slice())
+            .bind(i64::from(wanted))
+            .fetch_one(&self.readers)
+            .await?;
+        record::prospect(found)
     }
 
     pub(crate) async fn order_versions(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, Version)>, Error> {
