@@ -5,6 +5,8 @@ mod cursor;
 
 mod fresh;
 
+mod caching;
+
 mod orders;
 
 mod history;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::middleware::map_response;
 use chassis::http::admission::Admission;
 use chassis::http::problem::{Outcome, Problem};
 use chassis::telemetry::ErrorChain;
@@ -94,7 +97,7 @@ impl Api {
 
     /// The routes and their description.
     pub fn router(self) -> (Router, utoipa::openapi::OpenApi) {
-        OpenApiRouter::with_openapi(Description::openapi())
+        let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
             .routes(routes!(orders::list))
             .routes(routes!(stream::stream))
             .routes(routes!(orders::detail))
@@ -108,7 +111,8 @@ impl Api {
             .routes(routes!(operations::dead_letters))
             .routes(routes!(operations::parked))
             .with_state(Arc::new(self))
-            .split_for_parts()
+            .split_for_parts();
+        (router.layer(map_response(caching::said_of_all)), description)
     }
 }
 

@@ -8,14 +8,16 @@ use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Json, Path, Query};
 use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
-use domain::{Currency, CustomerId};
+use domain::{Currency, CustomerId, schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::caching::{Holds, Tag};
 use super::fresh::{Seen, until_fresh};
 use super::{Api, cursor, failed, page};
+use crate::store;
 use crate::store::answer::CustomerTotals;
 
 /// A customer.
@@ -150,7 +152,8 @@ pub(super) struct DetailQuery {
     tag = "totals",
     params(("id" = String, Path, description = "The customer"), DetailQuery),
     responses(
-        (status = 200, description = "The customer", body = CustomerDocument),
+        (status = 200, description = "The customer; `ETag` is a digest of it", body = CustomerDocument),
+        (status = 304, description = "As it was: `If-None-Match` has its digest"),
         (status = 400, description = "The id or a parameter is malformed", body = Problem),
         (status = 404, description = "Has no order, or none yet", body = Problem),
         (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
@@ -162,12 +165,19 @@ pub(super) async fn detail(
     Path(id): Path<CustomerId>,
     Query(query): Query<DetailQuery>,
     headers: HeaderMap,
-) -> Result<Json<CustomerDocument>, Problem> {
+) -> Result<Response, Problem> {
     until_fresh(&api, query.after, &headers).await?;
     let _permit = api.reads.try_enter()?;
     let rows = api.store.customers(Some(&id), None, 1).await.map_err(failed)?;
-    documents(rows).pop().map(Json).ok_or_else(|| {
+    let Some(customer) = documents(rows).pop() else {
         let detail = format!("no order of the customer {id} is applied");
-        Problem::new(StatusCode::NOT_FOUND, "unknown-customer", "Unknown customer", detail)
-    })
+        return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-customer", "Unknown customer", detail));
+    };
+    let body = serde_json::to_string(&customer).map_err(|error| failed(store::Error::Json(error)))?;
+    // A customer has no version, and is small: what it shows names it.
+    let tag = Tag::new(Uuid::from_bytes(schema::digest(body.as_bytes())).simple(), Holds::ForNow);
+    if tag.is_known(&headers) {
+        return Ok(tag.not_modified());
+    }
+    Ok(tag.on(page::json(body)))
 }

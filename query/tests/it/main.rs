@@ -23,6 +23,8 @@ mod orders;
 
 mod waiting;
 
+mod caching;
+
 mod time_travel;
 
 mod replay;
