@@ -26,11 +26,7 @@ use crate::intake::{Incoming, Record};
 use crate::live::CHANGES_KEPT;
 use crate::metrics;
 use crate::progress::Progress;
-use crate::projection::Facts;
-use crate::projections::customers::Customers;
-use crate::projections::daily_sales::DailySales;
 use crate::projections::order_products::OrderProducts;
-use crate::projections::product_demand::ProductDemand;
 use crate::reader::{NotReadable, TopicReader};
 use crate::store::{self, Changes, Turn, Writer};
 
@@ -307,20 +303,13 @@ impl Projector {
         for order_id in besides {
             batch.heal(*order_id);
         }
-        let customers = Facts::<Customers>::of(batch.changes());
-        let customers = customers.fold_into(transaction.customers(&customers.keys()).await?);
-        let daily_sales = Facts::<DailySales>::of(batch.changes());
-        let daily_sales = daily_sales.fold_into(transaction.daily_sales(&daily_sales.keys()).await?);
-        let product_demand = Facts::<ProductDemand>::of(batch.changes());
-        let product_demand = product_demand.fold_into(transaction.product_demand(&product_demand.keys()).await?);
+        let totals = transaction.totals(&batch).await?;
         let order_products = OrderProducts::of(batch.changes());
         let parked = batch.newly_parked().count();
         transaction
             .save(&Changes {
                 batch: &batch,
-                customers: &customers,
-                daily_sales: &daily_sales,
-                product_demand: &product_demand,
+                totals: &totals,
                 order_products: &order_products,
                 checkpoints: &checkpoints,
                 changes_kept: self.changes_kept,

@@ -168,12 +168,8 @@ impl Error {
 pub struct Changes<'a> {
     /// Orders, history, dead letters and waiting events.
     pub batch: &'a Batch,
-    /// The customers' rows.
-    pub customers: &'a Rows<Customers>,
-    /// The days' rows.
-    pub daily_sales: &'a Rows<DailySales>,
-    /// The products' rows.
-    pub product_demand: &'a Rows<ProductDemand>,
+    /// The sums.
+    pub totals: &'a TotalsRows,
     /// Which orders have which products.
     pub order_products: &'a OrderProducts,
     /// How far the partitions are applied with this batch.
@@ -182,6 +178,14 @@ pub struct Changes<'a> {
     pub changes_kept: u32,
     /// This node's clock, in microseconds; told by what waits and what is set aside, never by a projection.
     pub now_micros: i64,
+}
+
+/// The rows of all totals, as far as a batch concerns them: made by [`Transaction::totals`].
+#[derive(Debug)]
+pub struct TotalsRows {
+    customers: Rows<Customers>,
+    daily_sales: Rows<DailySales>,
+    product_demand: Rows<ProductDemand>,
 }
 
 /// Rows of a totals table by key.

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::OrderId;
 
-use super::{Changes, Error, Rows, Transaction, Turn, Writer};
-use crate::batch::Known;
+use super::{Changes, Error, TotalsRows, Transaction, Turn, Writer};
+use crate::batch::{Batch, Known};
 use crate::checkpoint::Checkpoints;
 use crate::intake::Incoming;
 use crate::live::place::Place;
-use crate::projection::Totals;
+use crate::projection::Facts;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::product_demand::ProductDemand;
@@ -22,6 +22,15 @@ macro_rules! within {
             Self::Postgres($transaction) => $work,
         }
     };
+}
+
+/// The rows of one projection that a batch concerns, loaded by its keys and folded.
+macro_rules! folded {
+    ($self:ident, $batch:ident, $projection:ty, $load:ident) => {{
+        let facts = Facts::<$projection>::of($batch.changes());
+        let keys = facts.keys();
+        facts.fold_into(within!($self, transaction => transaction.$load(&keys).await?))
+    }};
 }
 
 impl Writer {
@@ -102,34 +111,17 @@ impl Transaction<'_> {
         Ok(known)
     }
 
-    /// The rows of these customers, as far as there are any.
+    /// The sums after a batch: the rows that it concerns, with its facts folded in.
     ///
     /// # Errors
     ///
     /// When the database fails or holds what we cannot have written.
-    pub async fn customers(&mut self, keys: &[<Customers as Totals>::Key]) -> Result<Rows<Customers>, Error> {
-        within!(self, transaction => transaction.customers(keys).await)
-    }
-
-    /// The rows of these days, as far as there are any.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails or holds what we cannot have written.
-    pub async fn daily_sales(&mut self, keys: &[<DailySales as Totals>::Key]) -> Result<Rows<DailySales>, Error> {
-        within!(self, transaction => transaction.daily_sales(keys).await)
-    }
-
-    /// The rows of these products, as far as there are any.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails or holds what we cannot have written.
-    pub async fn product_demand(
-        &mut self,
-        keys: &[<ProductDemand as Totals>::Key],
-    ) -> Result<Rows<ProductDemand>, Error> {
-        within!(self, transaction => transaction.product_demand(keys).await)
+    pub async fn totals(&mut self, batch: &Batch) -> Result<TotalsRows, Error> {
+        Ok(TotalsRows {
+            customers: folded!(self, batch, Customers, customers),
+            daily_sales: folded!(self, batch, DailySales, daily_sales),
+            product_demand: folded!(self, batch, ProductDemand, product_demand),
+        })
     }
 
     /// How far each partition is applied.

@@ -102,7 +102,7 @@ impl Transaction {
     }
 
     async fn save_customers(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
-        let rows: Vec<_> = changes.customers.iter().collect();
+        let rows: Vec<_> = changes.totals.customers.iter().collect();
         if rows.is_empty() {
             return Ok(());
         }
@@ -128,7 +128,7 @@ impl Transaction {
     }
 
     async fn save_daily_sales(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
-        let rows: Vec<_> = changes.daily_sales.iter().collect();
+        let rows: Vec<_> = changes.totals.daily_sales.iter().collect();
         if rows.is_empty() {
             return Ok(());
         }
@@ -149,7 +149,7 @@ impl Transaction {
     }
 
     async fn save_product_demand(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
-        let rows: Vec<_> = changes.product_demand.iter().collect();
+        let rows: Vec<_> = changes.totals.product_demand.iter().collect();
         if rows.is_empty() {
             return Ok(());
         }

@@ -97,6 +97,7 @@ impl Transaction<'_> {
 
     async fn save_totals(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
         let customers: Vec<_> = changes
+            .totals
             .customers
             .iter()
             .map(|((customer, currency), row)| {
@@ -115,6 +116,7 @@ impl Transaction<'_> {
         self.execute(statement, &customers).await?;
 
         let days: Vec<_> = changes
+            .totals
             .daily_sales
             .iter()
             .map(|((day, currency), row)| (day, currency, row.orders, row.cancellations, row.revenue.to_string()))
@@ -126,6 +128,7 @@ impl Transaction<'_> {
         self.execute(statement, &days).await?;
 
         let products: Vec<_> = changes
+            .totals
             .product_demand
             .iter()
             .map(|((sku, currency), row)| (sku, currency, row.units, row.revenue.to_string()))
