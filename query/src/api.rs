@@ -21,6 +21,8 @@ mod sales;
 
 mod products;
 
+mod cancellations;
+
 mod operations;
 
 mod page;
@@ -107,6 +109,7 @@ impl Api {
             .routes(routes!(customers::detail))
             .routes(routes!(sales::daily))
             .routes(routes!(products::list))
+            .routes(routes!(cancellations::list))
             .routes(routes!(operations::projection))
             .routes(routes!(operations::dead_letters))
             .routes(routes!(operations::parked))

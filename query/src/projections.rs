@@ -11,3 +11,5 @@ pub mod customers;
 pub mod daily_sales;
 
 pub mod product_demand;
+
+pub mod cancellations;

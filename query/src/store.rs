@@ -13,6 +13,8 @@ pub mod sqlite;
 
 mod list;
 
+mod cancellations;
+
 mod changes;
 
 mod record;
@@ -30,6 +32,7 @@ use crate::batch::{Batch, ParkedKey};
 use crate::checkpoint::Checkpoints;
 use crate::parked::Parked;
 use crate::projection::Totals;
+use crate::projections::cancellations::Cancellations;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::order_products::OrderProducts;
@@ -186,6 +189,7 @@ pub struct TotalsRows {
     customers: Rows<Customers>,
     daily_sales: Rows<DailySales>,
     product_demand: Rows<ProductDemand>,
+    cancellations: Rows<Cancellations>,
 }
 
 /// Rows of a totals table by key.

@@ -11,6 +11,7 @@ use chassis::http::problem::Problem;
 use domain::{Currency, CustomerId, OrderId, Sku};
 use uuid::Uuid;
 
+use crate::projections::cancellations::Reason;
 use crate::store::answer::Sort;
 
 /// A sort key that travels as a cursor.
@@ -87,6 +88,20 @@ impl Key for (Sku, Currency) {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (currency, sku) = bytes.split_first_chunk::<3>()?;
         Some((str::from_utf8(sku).ok()?.parse().ok()?, str::from_utf8(currency).ok()?.parse().ok()?))
+    }
+}
+
+/// Cancellations: days since 1970, then customer and reason, between which stands what no customer's id contains.
+impl Key for (i64, CustomerId, Reason) {
+    fn to_bytes(&self) -> Vec<u8> {
+        let (day, customer, reason) = self;
+        [day.to_be_bytes().as_slice(), customer.as_str().as_bytes(), &[0], reason.as_str().as_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (day, rest) = bytes.split_first_chunk::<8>()?;
+        let (customer, reason) = str::from_utf8(rest).ok()?.split_once('\0')?;
+        Some((i64::from_be_bytes(*day), customer.parse().ok()?, Reason::from(reason)))
     }
 }
 

@@ -5,6 +5,7 @@ use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
 use crate::intake::Position;
 use crate::live::place::Anchor;
+use crate::projections::cancellations::Reason;
 use crate::sum::Sum;
 
 /// An order as it is served.
@@ -172,6 +173,26 @@ pub struct ProductTotals {
     pub units: i64,
     /// Price times pieces, where the price is known.
     pub revenue: Sum,
+}
+
+/// Which cancellations a list shows.
+#[derive(Debug, Clone)]
+pub struct CancellationFilter {
+    /// Of this customer.
+    pub customer_id: Option<CustomerId>,
+    /// On this day or later, in days since 1970-01-01.
+    pub from_day: i64,
+    /// On this day or earlier.
+    pub to_day: i64,
+}
+
+/// How many orders a customer gave up on a day, for a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancellationTotals {
+    /// Days since 1970-01-01, who, and why.
+    pub key: (i64, CustomerId, Reason),
+    /// Orders given up.
+    pub orders: i64,
 }
 
 /// What was not applied: how much, and since when.

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
 use super::answer::{
-    Backlog, Change, CustomerTotals, DayTotals, Detail, Event, LastChange, ListFilter, Listed, ListedLetter,
-    ListedParked, Page, ProductTotals, Prospect, Waiting,
+    Backlog, CancellationFilter, CancellationTotals, Change, CustomerTotals, DayTotals, Detail, Event, LastChange,
+    ListFilter, Listed, ListedLetter, ListedParked, Page, ProductTotals, Prospect, Waiting,
 };
 use super::{Error, Store};
 use crate::checkpoint::Checkpoints;
 use crate::live::place::Place;
+use crate::projections::cancellations::Reason;
 
 /// Asks the store, whichever it is.
 macro_rules! ask {
@@ -181,6 +182,20 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ProductTotals>, Error> {
         ask!(self, store => store.products(only, after, limit).await)
+    }
+
+    /// The first `limit` rows of cancellations after the key `after`, by day, customer and reason.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn cancellations(
+        &self,
+        filter: &CancellationFilter,
+        after: Option<&(i64, CustomerId, Reason)>,
+        limit: u32,
+    ) -> Result<Vec<CancellationTotals>, Error> {
+        ask!(self, store => store.cancellations(filter, after, limit).await)
     }
 
     /// What was not applied: how much, and since when.

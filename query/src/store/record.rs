@@ -8,14 +8,15 @@ use uuid::Uuid;
 
 use super::Error;
 use super::answer::{
-    Backlog, CustomerTotals, DayTotals, Detail, Event, Listed, ListedLetter, ListedParked, ProductTotals, Prospect,
-    Waiting,
+    Backlog, CancellationTotals, CustomerTotals, DayTotals, Detail, Event, Listed, ListedLetter, ListedParked,
+    ProductTotals, Prospect, Waiting,
 };
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::gate::Cause;
 use crate::intake::{Digest, Headers, Position};
 use crate::parked::Parked;
 use crate::projection::Totals;
+use crate::projections::cancellations::{Cancellations, Reason};
 use crate::projections::customers::{CustomerRow, Customers};
 use crate::projections::daily_sales::{DailySales, DayRow};
 use crate::projections::orders::OrderRow;
@@ -30,6 +31,8 @@ pub(super) type CustomerRecord = (String, String, i64, i64, String, i64, Id);
 pub(super) type DayRecord = (i64, String, i64, i64, String);
 /// `sku, currency, units, revenue_minor`.
 pub(super) type ProductRecord = (String, String, i64, String);
+/// `day, customer_id, reason, orders`.
+pub(super) type CancellationRecord = (i64, String, String, i64);
 /// `order_id, version, digest, cause, partition_id, record_offset, message, headers`.
 pub(super) type ParkedRecord = (Id, i64, Vec<u8>, String, i32, i64, String, String);
 /// `partition_id, topic, cluster_id, next_offset, digest, proven_offset, proven_digest`.
@@ -148,6 +151,17 @@ pub(super) fn product_totals(record: ProductRecord) -> Result<ProductTotals, Err
         units,
         revenue: parse(&revenue, "a product's revenue")?,
     })
+}
+
+pub(super) fn cancellation(record: CancellationRecord) -> Result<(<Cancellations as Totals>::Key, i64), Error> {
+    let CancellationTotals { key, orders } = cancellation_totals(record)?;
+    Ok((key, orders))
+}
+
+pub(super) fn cancellation_totals(record: CancellationRecord) -> Result<CancellationTotals, Error> {
+    let (day, customer_id, reason, orders) = record;
+    let key = (day, parse(&customer_id, "a cancelling customer")?, Reason::from(reason.as_str()));
+    Ok(CancellationTotals { key, orders })
 }
 
 pub(super) fn parked(record: ParkedRecord) -> Result<Parked, Error> {

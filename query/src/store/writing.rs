@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoints;
 use crate::intake::Incoming;
 use crate::live::place::Place;
 use crate::projection::Facts;
+use crate::projections::cancellations::Cancellations;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::product_demand::ProductDemand;
@@ -121,6 +122,7 @@ impl Transaction<'_> {
             customers: folded!(self, batch, Customers, customers),
             daily_sales: folded!(self, batch, DailySales, daily_sales),
             product_demand: folded!(self, batch, ProductDemand, product_demand),
+            cancellations: folded!(self, batch, Cancellations, cancellations),
         })
     }
 

@@ -94,7 +94,7 @@ async fn a_customer_has_an_etag_of_what_it_shows(kind: Kind) {
 async fn lists_are_asked_for_each_time_and_operations_and_refusals_never_kept(kind: Kind) {
     let mut world = World::new(kind).await;
     world.happen(&whole_life(1)).await;
-    for list in ["/orders", "/customers", "/products", "/sales/daily"] {
+    for list in ["/orders", "/customers", "/products", "/sales/daily", "/cancellations"] {
         let seen = world.get(list).await;
         assert_eq!((keep(&seen.headers), seen.headers.contains_key("etag")), (REVALIDATED, false), "{list}");
         assert_eq!(keep(&world.get(&format!("{list}?limit=0")).await.headers), "no-store", "{list}");

@@ -15,6 +15,8 @@ mod transaction;
 
 mod totals;
 
+mod cancellations;
+
 mod lists;
 
 mod plans;

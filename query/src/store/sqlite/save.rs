@@ -137,7 +137,18 @@ impl Transaction<'_> {
             select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(?1) where true \
             on conflict (sku, currency) do update set units = excluded.units, \
             revenue_minor = excluded.revenue_minor";
-        self.execute(statement, &products).await
+        self.execute(statement, &products).await?;
+
+        let cancellations: Vec<_> = changes
+            .totals
+            .cancellations
+            .iter()
+            .map(|((day, customer, reason), orders)| (day, customer, reason, orders))
+            .collect();
+        let statement = "insert into cancellations (day, customer_id, reason, orders) \
+            select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(?1) where true \
+            on conflict (day, customer_id, reason) do update set orders = excluded.orders";
+        self.execute(statement, &cancellations).await
     }
 
     async fn save_order_products(&mut self, changes: &Changes<'_>) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use sqlx::AssertSqlSafe;
 use super::Place;
 
 /// A table, how many of its first columns are its key, and its columns; those of bytes are shown as `hex` digits.
-const TABLES: [(&str, usize, &str); 6] = [
+const TABLES: [(&str, usize, &str); 7] = [
     ("orders", 1, "hex order_id, customer_id, status, currency, total_minor, version, created_at, document"),
     (
         "order_history",
@@ -17,6 +17,7 @@ const TABLES: [(&str, usize, &str); 6] = [
     ("customers", 2, "customer_id, currency, orders, cancellations, spend_minor, last_order_at, hex last_order_id"),
     ("daily_sales", 2, "day, currency, orders, cancellations, revenue_minor"),
     ("product_demand", 2, "sku, currency, units, revenue_minor"),
+    ("cancellations", 3, "day, customer_id, reason, orders"),
     ("order_products", 3, "sku, created_at, hex order_id, currency, total_minor"),
 ];
 
