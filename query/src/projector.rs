@@ -315,8 +315,10 @@ impl Projector {
 
     /// After the commit: readers who wait, and everybody who watches.
     fn tell(&self, batch: &Batch, summary: Summary, records: usize, took: Duration) {
-        let changed: BTreeSet<OrderId> = batch.applied.iter().map(|applied| applied.recorded.order_id).collect();
-        self.freshness.announce(changed);
+        let changed = batch.applied.iter().map(|applied| applied.recorded.order_id);
+        // An order that is stopped ends the wait for it too.
+        let waiting = batch.newly_parked().map(|parked| parked.order_id);
+        self.freshness.announce(changed.chain(waiting).collect::<BTreeSet<OrderId>>());
         let newest = batch.applied.iter().map(|applied| applied.recorded.occurred_at.timestamp_micros()).max();
         self.progress.stepped(&self.checkpoints, newest);
         if self.served {
@@ -328,7 +330,7 @@ impl Projector {
         let why = ErrorChain(error).to_string();
         tracing::error!(error = why, "a step of the projection failed and is tried again");
         ::metrics::counter!(metrics::STEP_FAILURES).increment(1);
-        self.progress.failed(why);
+        self.progress.failed(error.reason(), why);
     }
 }
 

@@ -13,6 +13,8 @@ pub mod sqlite;
 
 mod list;
 
+mod cancellations;
+
 mod changes;
 
 pub mod desk;
@@ -47,6 +49,7 @@ use crate::checkpoint::Checkpoints;
 use crate::generation::FIRST;
 use crate::parked::Parked;
 use crate::projection::Totals;
+use crate::projections::cancellations::Cancellations;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::order_products::OrderProducts;
@@ -190,6 +193,16 @@ impl Error {
         }
     }
 
+    /// A stable name for people who must not see more.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Database(_) if self.is_transient() => "store-unreachable",
+            Self::Database(_) | Self::Server(_) | Self::Unusable { .. } | Self::Migrate(_) => "store-refused",
+            Self::Corrupt { .. } | Self::Json(_) => "row-corrupt",
+            Self::Superseded => "superseded",
+        }
+    }
+
     pub(crate) fn corrupt<E: Into<Box<dyn StdError + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Corrupt { what, source: source.into() }
     }
@@ -200,12 +213,8 @@ impl Error {
 pub struct Changes<'a> {
     /// Orders, history, dead letters and waiting events.
     pub batch: &'a Batch,
-    /// The customers' rows.
-    pub customers: &'a Rows<Customers>,
-    /// The days' rows.
-    pub daily_sales: &'a Rows<DailySales>,
-    /// The products' rows.
-    pub product_demand: &'a Rows<ProductDemand>,
+    /// The sums.
+    pub totals: &'a TotalsRows,
     /// Which orders have which products.
     pub order_products: &'a OrderProducts,
     /// How far the partitions are applied with this batch.
@@ -214,6 +223,15 @@ pub struct Changes<'a> {
     pub changes_kept: u32,
     /// This node's clock, in microseconds; told by what waits and what is set aside, never by a projection.
     pub now_micros: i64,
+}
+
+/// The rows of all totals, as far as a batch concerns them: made by [`Transaction::totals`].
+#[derive(Debug)]
+pub struct TotalsRows {
+    customers: Rows<Customers>,
+    daily_sales: Rows<DailySales>,
+    product_demand: Rows<ProductDemand>,
+    cancellations: Rows<Cancellations>,
 }
 
 /// Rows of a totals table by key.

@@ -5,11 +5,7 @@ use chrono::Utc;
 use crate::batch::Batch;
 use crate::checkpoint::Checkpoints;
 use crate::generation::Revisions;
-use crate::projection::Facts;
-use crate::projections::customers::Customers;
-use crate::projections::daily_sales::DailySales;
 use crate::projections::order_products::OrderProducts;
-use crate::projections::product_demand::ProductDemand;
 use crate::store::{self, Changes, Transaction};
 
 /// How a batch is written.
@@ -28,19 +24,12 @@ pub(super) async fn batch(
     checkpoints: &Checkpoints,
     filling: &Filling,
 ) -> Result<Option<i64>, store::Error> {
-    let customers = Facts::<Customers>::of(batch.changes());
-    let customers = customers.fold_into(transaction.customers(&customers.keys()).await?);
-    let daily_sales = Facts::<DailySales>::of(batch.changes());
-    let daily_sales = daily_sales.fold_into(transaction.daily_sales(&daily_sales.keys()).await?);
-    let product_demand = Facts::<ProductDemand>::of(batch.changes());
-    let product_demand = product_demand.fold_into(transaction.product_demand(&product_demand.keys()).await?);
+    let totals = transaction.totals(batch, &filling.revisions).await?;
     let order_products = OrderProducts::of(batch.changes());
     transaction
         .save(&Changes {
             batch,
-            customers: &customers,
-            daily_sales: &daily_sales,
-            product_demand: &product_demand,
+            totals: &totals,
             order_products: &order_products,
             checkpoints,
             changes_kept: filling.changes_kept,

@@ -20,6 +20,8 @@ pub(crate) type DayTuple = (i64, String, i64, i64, String);
 pub(crate) type DemandTuple = (String, String, i64, String);
 /// `sku, created_at, order_id, currency, total_minor`.
 pub(crate) type OrderProductTuple = (String, i64, Id, String, i64);
+/// `day, customer_id, reason, orders`.
+pub(crate) type CancellationTuple = (i64, String, String, i64);
 
 pub(super) const ORDERS: &str =
     "select order_id, customer_id, status, currency, total_minor, version, created_at, document from orders";
@@ -29,6 +31,7 @@ pub(super) const CUSTOMERS: &str = "select customer_id, currency, orders, cancel
     last_order_id from customers";
 pub(super) const DAYS: &str = "select day, currency, orders, cancellations, revenue_minor from daily_sales";
 pub(super) const DEMAND: &str = "select sku, currency, units, revenue_minor from product_demand";
+pub(super) const CANCELLATIONS: &str = "select day, customer_id, reason, orders from cancellations";
 pub(super) const ORDER_PRODUCTS: &str = "select sku, created_at, order_id, currency, total_minor from order_products";
 pub(super) const STOPPED: &str = "select distinct order_id from parked";
 
@@ -72,6 +75,7 @@ macro_rules! walk_tables {
                 walk_tables!(@table digests, snapshot, "daily_sales", DayTuple, DAYS);
                 walk_tables!(@table digests, snapshot, "product_demand", DemandTuple, DEMAND);
                 walk_tables!(@table digests, snapshot, "order_products", OrderProductTuple, ORDER_PRODUCTS);
+                walk_tables!(@table digests, snapshot, "cancellations", CancellationTuple, CANCELLATIONS);
                 Ok(digests)
             }
 

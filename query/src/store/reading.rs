@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
 use super::answer::{
-    Backlog, Change, CustomerTotals, DayTotals, Detail, Event, LastChange, ListFilter, Listed, ListedLetter,
-    ListedParked, Page, ProductTotals, Waiting,
+    Backlog, CancellationFilter, CancellationTotals, Change, CustomerTotals, DayTotals, Detail, Event, LastChange,
+    ListFilter, Listed, ListedLetter, ListedParked, Page, ProductTotals, Prospect, Waiting,
 };
 use super::digest::{Digests, HistoryTuple, OrderTuple};
 use super::{Error, Store, Tables};
@@ -14,6 +14,7 @@ use crate::checkpoint::Checkpoints;
 use crate::generation::Generation;
 use crate::intervention::{Intervention, LetterKey};
 use crate::live::place::Place;
+use crate::projections::cancellations::Reason;
 
 /// Asks the store, whichever it is.
 macro_rules! ask {
@@ -95,6 +96,15 @@ impl Store {
     /// When the database fails.
     pub async fn order_version(&self, id: OrderId) -> Result<Option<Version>, Error> {
         ask!(self, store => store.order_version(id).await)
+    }
+
+    /// How far an order is, and whether waiting can bring it to the version that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn prospect(&self, id: OrderId, wanted: Version) -> Result<Prospect, Error> {
+        ask!(self, store => store.prospect(id, wanted).await)
     }
 
     /// How many events of each of these orders are applied, as far as they are known.
@@ -184,6 +194,20 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ProductTotals>, Error> {
         ask!(self, store => store.products(only, after, limit).await)
+    }
+
+    /// The first `limit` rows of cancellations after the key `after`, by day, customer and reason.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn cancellations(
+        &self,
+        filter: &CancellationFilter,
+        after: Option<&(i64, CustomerId, Reason)>,
+        limit: u32,
+    ) -> Result<Vec<CancellationTotals>, Error> {
+        ask!(self, store => store.cancellations(filter, after, limit).await)
     }
 
     /// What was not applied: how much, and since when.

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::OrderId;
 
-use super::{Changes, Error, Rows, Transaction, Turn, Writer};
-use crate::batch::Known;
+use super::{Changes, Error, TotalsRows, Transaction, Turn, Writer};
+use crate::batch::{Batch, Known};
 use crate::checkpoint::Checkpoints;
-use crate::generation::{Built, Generation};
+use crate::generation::{Built, Generation, Revisions};
 use crate::intake::Incoming;
 use crate::live::place::Place;
-use crate::projection::Totals;
+use crate::projection::Facts;
+use crate::projections::cancellations::Cancellations;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::product_demand::ProductDemand;
@@ -23,6 +24,17 @@ macro_rules! within {
             Self::Postgres($transaction) => $work,
         }
     };
+}
+
+/// The rows of one projection that a batch concerns, loaded by its keys and folded; none where another revision of it
+/// fills the table.
+macro_rules! folded {
+    ($self:ident, $batch:ident, $revisions:ident, $projection:ty, $load:ident) => {{
+        let folds = $revisions.folds(stringify!($load));
+        let facts = Facts::<$projection>::of($batch.changes().filter(|_change| folds));
+        let keys = facts.keys();
+        facts.fold_into(within!($self, transaction => transaction.$load(&keys).await?))
+    }};
 }
 
 impl Writer {
@@ -114,34 +126,18 @@ impl Transaction<'_> {
         Ok(known)
     }
 
-    /// The rows of these customers, as far as there are any.
+    /// The sums after a batch: the rows that it concerns, with its facts folded in.
     ///
     /// # Errors
     ///
     /// When the database fails or holds what we cannot have written.
-    pub async fn customers(&mut self, keys: &[<Customers as Totals>::Key]) -> Result<Rows<Customers>, Error> {
-        within!(self, transaction => transaction.customers(keys).await)
-    }
-
-    /// The rows of these days, as far as there are any.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails or holds what we cannot have written.
-    pub async fn daily_sales(&mut self, keys: &[<DailySales as Totals>::Key]) -> Result<Rows<DailySales>, Error> {
-        within!(self, transaction => transaction.daily_sales(keys).await)
-    }
-
-    /// The rows of these products, as far as there are any.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails or holds what we cannot have written.
-    pub async fn product_demand(
-        &mut self,
-        keys: &[<ProductDemand as Totals>::Key],
-    ) -> Result<Rows<ProductDemand>, Error> {
-        within!(self, transaction => transaction.product_demand(keys).await)
+    pub async fn totals(&mut self, batch: &Batch, revisions: &Revisions) -> Result<TotalsRows, Error> {
+        Ok(TotalsRows {
+            customers: folded!(self, batch, revisions, Customers, customers),
+            daily_sales: folded!(self, batch, revisions, DailySales, daily_sales),
+            product_demand: folded!(self, batch, revisions, ProductDemand, product_demand),
+            cancellations: folded!(self, batch, revisions, Cancellations, cancellations),
+        })
     }
 
     /// How far each partition is applied.

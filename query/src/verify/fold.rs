@@ -7,6 +7,7 @@ use domain::decider::Decider as _;
 use domain::order::{Line, Order, Status};
 use domain::{Money, OrderEvent, OrderId, Recorded};
 
+use crate::projections::cancellations::Reason;
 use crate::store::digest::{Digests, TableDigest};
 
 const DAY_SECONDS: i64 = 86_400;
@@ -22,6 +23,8 @@ pub(super) struct Expected {
     days: BTreeMap<(i64, String), (i64, i64, i128)>,
     /// Pieces, revenue.
     demand: BTreeMap<(String, String), (i64, i128)>,
+    /// Orders given up, by day, customer and reason.
+    cancellations: BTreeMap<(i64, String, String), i64>,
     folding: Option<Folding>,
 }
 
@@ -111,6 +114,11 @@ impl Expected {
         } else if !cancelled_before && folding.order.status() == Some(Status::Cancelled) {
             self.customers.entry((customer, currency.clone())).or_insert(nobody).1 += 1;
             self.days.entry((day, currency.clone())).or_default().1 += 1;
+            if let OrderEvent::OrderCancelled(cancelled) = &recorded.event {
+                let reason = Reason::from(cancelled.reason.as_str()).as_str().to_owned();
+                let customer = basket.customer_id.as_str().to_owned();
+                *self.cancellations.entry((day, customer, reason)).or_default() += 1;
+            }
         }
         // A product that was wanted once has a row, if only of zeros.
         for line in &basket.lines {
@@ -168,7 +176,12 @@ impl Expected {
         for ((sku, currency), (units, revenue)) in self.demand {
             demand.add(&(sku, currency, units, revenue.to_string()))?;
         }
+        let mut cancellations = TableDigest::default();
+        for ((day, customer, reason), orders) in self.cancellations {
+            cancellations.add(&(day, customer, reason, orders))?;
+        }
         Ok(Digests::from([
+            ("cancellations", cancellations),
             ("orders", self.orders),
             ("order_products", self.order_products),
             ("customers", customers),

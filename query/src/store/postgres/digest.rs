@@ -8,8 +8,8 @@ use futures_util::TryStreamExt as _;
 use super::Store;
 use crate::store::Error;
 use crate::store::digest::{
-    CUSTOMERS, CustomerTuple, DAYS, DEMAND, DayTuple, DemandTuple, Digests, HISTORY, HistoryTuple, ORDER_PRODUCTS,
-    ORDERS, OrderProductTuple, OrderTuple, STOPPED, TableDigest, walk_tables,
+    CANCELLATIONS, CUSTOMERS, CancellationTuple, CustomerTuple, DAYS, DEMAND, DayTuple, DemandTuple, Digests, HISTORY,
+    HistoryTuple, ORDER_PRODUCTS, ORDERS, OrderProductTuple, OrderTuple, STOPPED, TableDigest, walk_tables,
 };
 use crate::store::record::{self, Id};
 
