@@ -4,6 +4,8 @@
 //!   grants it.
 #![expect(unused_qualifications, reason = "the macros of utoipa qualify what they need not")]
 
+mod generations;
+
 mod interventions;
 
 mod letters;
@@ -16,12 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::StatusCode;
 use chassis::http::admission::Admission;
 use chassis::http::problem::Problem;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::rebuild::works::Office;
 use crate::store::Store;
 use crate::store::desk::Desk;
 
@@ -37,18 +41,32 @@ pub struct Admin {
     desk: Desk,
     requests: Admission,
     wait_max: Duration,
+    office: Option<Office>,
 }
 
 impl Admin {
     /// An admin API over this store, whose wishes go to this desk.
     pub fn new(store: Store, desk: Desk) -> Self {
-        Self { store, desk, requests: Admission::new("admin", REQUESTS_MAX), wait_max: WAIT_MAX }
+        Self { store, desk, requests: Admission::new("admin", REQUESTS_MAX), wait_max: WAIT_MAX, office: None }
     }
 
     /// With requests that wait so long for their wish to be granted.
     #[must_use]
     pub fn waiting(self, wait_max: Duration) -> Self {
         Self { wait_max, ..self }
+    }
+
+    /// With works that rebuild.
+    #[must_use]
+    pub fn rebuilding(self, office: Office) -> Self {
+        Self { office: Some(office), ..self }
+    }
+
+    /// Where rebuilds are asked for.
+    fn office(&self) -> Result<&Office, Problem> {
+        let detail = "this process does not rebuild";
+        let title = "Not ready";
+        self.office.as_ref().ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", title, detail))
     }
 
     /// The routes and their description.
@@ -63,6 +81,9 @@ impl Admin {
             .routes(routes!(parked::retry))
             .routes(routes!(parked::heal))
             .routes(routes!(parked::discard))
+            .routes(routes!(generations::list))
+            .routes(routes!(generations::progress, generations::rebuild, generations::stop))
+            .routes(routes!(generations::roll_back))
             .routes(routes!(interventions::list))
             .routes(routes!(interventions::detail))
             .with_state(Arc::new(self))
@@ -83,6 +104,7 @@ impl Admin {
     tags(
         (name = "dead letters", description = "Records that can never have come from the relay"),
         (name = "parked", description = "Events that cannot be applied yet"),
+        (name = "generations", description = "The read model built anew beside the one that is served"),
         (name = "interventions", description = "What was asked for, by whom, and what came of it")
     )
 )]

@@ -30,6 +30,14 @@ pub enum Command {
     Migrate(Migrate),
     /// Ask a running service whether it is ready; the exit code tells
     Healthcheck(Healthcheck),
+    /// Build the read model anew beside the one that is served, verify it, and have it served; a running service goes on
+    Rebuild(Box<Rebuild>),
+    /// Have the generation served again that was served before
+    Rollback(Box<Rollback>),
+    /// List the generations of the read model
+    Generations(Look),
+    /// Print what the rows of the served generation add up to: equal for equal rows, in either database
+    Digest(Look),
 }
 
 /// Everything that the service can be told.
@@ -187,6 +195,66 @@ pub enum MigrateAtStart {
 /// What `migrate` can be told.
 #[derive(Debug, Clone, Args)]
 pub struct Migrate {
+    /// Where the read model lives.
+    #[command(flatten)]
+    pub database: Database,
+
+    /// How log lines are written.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// What `rebuild` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Rebuild {
+    /// Read the event log of order-command (QUERY_LOG_URL) instead of the topic from offset zero
+    #[arg(long)]
+    pub from_log: bool,
+
+    /// What it reads and writes.
+    #[command(flatten)]
+    pub building: Building,
+}
+
+/// What `rollback` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Rollback {
+    /// What it reads and writes.
+    #[command(flatten)]
+    pub building: Building,
+}
+
+/// What a generation is built from and where.
+#[derive(Debug, Clone, Args)]
+pub struct Building {
+    /// Where the read model lives.
+    #[command(flatten)]
+    pub database: Database,
+
+    /// The topic.
+    #[command(flatten)]
+    pub kafka: Kafka,
+
+    /// Where the event log is: the base URL of order-command
+    #[arg(long, env = "QUERY_LOG_URL", value_name = "URL")]
+    pub log_url: Option<LogUrl>,
+
+    /// Currency of messages that name none
+    #[arg(long, env = "DEFAULT_CURRENCY", default_value = "USD")]
+    pub default_currency: Currency,
+
+    /// How many of the last changes are kept for clients that resume
+    #[arg(long = "changes-kept", env = "QUERY_CHANGES_KEPT", default_value_t = CHANGES_KEPT)]
+    pub changes_kept: u32,
+
+    /// How log lines are written.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// What `generations` and `digest` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Look {
     /// Where the read model lives.
     #[command(flatten)]
     pub database: Database,

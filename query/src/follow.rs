@@ -193,7 +193,6 @@ impl Follower {
             }
         }
         self.on.stop().await;
-        self.generations.close().await;
         Ok(())
     }
 

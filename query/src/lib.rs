@@ -43,6 +43,8 @@ pub mod follow;
 
 pub mod verify;
 
+pub mod rebuild;
+
 pub mod store;
 
 pub mod freshness;

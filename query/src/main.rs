@@ -1,5 +1,7 @@
 //! `order-query`: the read side of the order service.
 
+mod operate;
+
 use std::process::ExitCode;
 
 use chassis::config::parse_or_exit;
@@ -22,6 +24,10 @@ async fn main() -> ExitCode {
         Command::Serve(config) => run(*config).await,
         Command::Migrate(config) => migrate(config).await,
         Command::Healthcheck(config) => healthcheck(config).await,
+        Command::Rebuild(config) => operate::rebuild(*config).await,
+        Command::Rollback(config) => operate::roll_back(config.building).await,
+        Command::Generations(config) => operate::generations(config).await,
+        Command::Digest(config) => operate::digest(config).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

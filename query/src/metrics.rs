@@ -45,6 +45,10 @@ pub const HEALED: &str = "orders_projection_healed_total";
 /// Looks for orders that miss events that failed.
 pub const HEAL_FAILURES: &str = "orders_projection_heal_failures_total";
 
+/// One while this process builds another generation.
+pub const REBUILDING: &str = "orders_rebuild_running";
+/// Rebuilds that did not come to their end.
+pub const REBUILD_FAILURES: &str = "orders_rebuild_failures_total";
 /// One on the node that projects, zero on the others.
 pub const OWNER: &str = "orders_projection_owner";
 
@@ -58,6 +62,7 @@ pub fn describe() {
     describe_gauge!(PARKED_AGE_SECONDS, Unit::Seconds, "age of the event that waits longest");
     describe_gauge!(LETTERS_KEPT, Unit::Count, "dead letters that are kept");
     describe_gauge!(LETTERS_AGE_SECONDS, Unit::Seconds, "age of the oldest dead letter");
+    describe_gauge!(REBUILDING, Unit::Count, "one while this process builds another generation");
     describe_gauge!(OWNER, Unit::Count, "one on the node that projects");
     describe_histogram!(BATCH_RECORDS, Unit::Count, "records in a step");
     describe_histogram!(STEP_SECONDS, Unit::Seconds, "how long a step takes");
@@ -67,6 +72,7 @@ pub fn describe() {
         (FORKS, "events that contradict another event of the same version"),
         (DEAD_LETTERS, "records that can never have come from the relay"),
         (STEP_FAILURES, "steps that failed and are tried again"),
+        (REBUILD_FAILURES, "rebuilds that did not come to their end"),
         (STREAMS_CUT, "streams that were closed because the client took nothing"),
         (STREAM_RESETS, "streams that could not go on from the client's id"),
         (INTERVENTIONS, "operators' wishes that were carried out"),

@@ -23,6 +23,7 @@ use crate::lag;
 use crate::log::{LogClient, LogError};
 use crate::metrics;
 use crate::progress::Progress;
+use crate::rebuild::works::Works;
 use crate::store::desk::Desk;
 use crate::store::{self, Generations, Store};
 
@@ -58,6 +59,7 @@ pub struct Service {
     health: Health,
     store: Store,
     desk: Desk,
+    generations: Generations,
     grace: Duration,
 }
 
@@ -98,19 +100,21 @@ impl Service {
             log,
         };
         let served = Served { store: store.clone(), desk: desk.clone() };
-        let follower = Follower::start(generations, projecting, migrate, served, (number, opened));
+        let (works, office) = Works::new(generations.clone(), projecting.clone());
+        let follower = Follower::start(generations.clone(), projecting, migrate, served, (number, opened));
 
         let (grace, limits, shutdown) = (config.drain_grace(), config.http.clone(), tasks.shutdown());
         tasks.spawn("http", async move { serve(listener, router, &limits, shutdown).await });
-        let (admin, limits, shutdown) =
-            (admin_router(Admin::new(store.clone(), desk.clone())), config.http, tasks.shutdown());
+        let admin = Admin::new(store.clone(), desk.clone()).rebuilding(office);
+        let (admin, limits, shutdown) = (admin_router(admin), config.http, tasks.shutdown());
         tasks.spawn("admin", async move { serve(admin_listener, admin, &limits, shutdown).await });
         tasks.spawn("projector", follower.run(tasks.shutdown()));
+        tasks.spawn("rebuilder", works.run(tasks.shutdown()));
         tasks.spawn("freshness", watching.watch(store.clone(), tasks.shutdown()));
         tasks.spawn("lag", lag::sample(config.kafka, store.clone(), progress.clone(), tasks.shutdown()));
         tasks.spawn("quick-check", quick_check(store.clone(), progress, tasks.shutdown()));
         tracing::info!(%address, admin = %admin_address, "order-query listens");
-        Ok(Self { address, admin_address, tasks, health, store, desk, grace })
+        Ok(Self { address, admin_address, tasks, health, store, desk, generations, grace })
     }
 
     /// Where it listens.
@@ -138,6 +142,7 @@ impl Service {
         let ended = self.tasks.run(drain, self.grace).await;
         self.desk.close().await;
         self.store.close().await;
+        self.generations.close().await;
         ended
     }
 }

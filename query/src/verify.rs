@@ -72,6 +72,11 @@ impl SourceEvents {
         Ok(Self { left_out: store.stopped_orders().await?, ..Self::default() })
     }
 
+    /// The orders that are left out.
+    pub fn left_out(&self) -> impl Iterator<Item = OrderId> {
+        self.left_out.iter().copied()
+    }
+
     /// One more record of the source.
     ///
     /// # Errors

@@ -119,6 +119,19 @@ macro_rules! keep_changes {
                 Ok(())
             }
 
+            pub(crate) async fn start_at(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
+                self.save_checkpoints(checkpoints).await?;
+                for checkpoint in &checkpoints.partitions {
+                    sqlx::query(TRIMMED)
+                        .bind(checkpoint.partition)
+                        .bind(checkpoint.next_offset())
+                        .bind(0_i64)
+                        .execute(&mut *self.inner)
+                        .await?;
+                }
+                Ok(())
+            }
+
             pub(super) async fn forget_changes(&mut self) -> Result<(), Error> {
                 for statement in ["delete from changes", "delete from changes_kept"] {
                     sqlx::query(statement).execute(&mut *self.inner).await?;

@@ -82,11 +82,17 @@ pub(super) const HOLES: &str = "select distinct order_id from parked where cause
 
 /// One wish more, unless too many wait.
 pub(super) const WISH: &str = "insert into interventions (id, kind, target, reason, actor, requested_at) \
-    select $1, $2, $3, $4, $5, $6 where (select count(*) from interventions where done_at is null) < $7";
+    select $1, $2, $3, $4, $5, $6 where (select count(*) from interventions where done_at is null) < $7 \
+    on conflict (id) do nothing";
 /// One wish.
 pub(super) const INTERVENTION: &str = wishes!("where id = $1");
 /// The newest wishes.
 pub(super) const INTERVENTIONS: &str = wishes!("order by id desc limit $1");
+/// The wishes that something be discarded, in the order of asking.
+pub(super) const DISCARDS: &str = wishes!("where kind like 'discard-%' order by id limit $1");
+/// A wish of another generation.
+pub(super) const ADOPT: &str = "insert into interventions (id, kind, target, reason, actor, requested_at) \
+    values ($1, $2, $3, $4, $5, $6) on conflict (id) do nothing";
 /// The wishes that wait, in the order of asking.
 pub(super) const UNDONE: &str = wishes!("where done_at is null order by id limit $1");
 
@@ -145,6 +151,11 @@ macro_rules! ask_for_intake {
                 question.fetch_optional(&self.readers).await?.map(rows::intervention).transpose()
             }
 
+            pub(crate) async fn discards(&self, limit: u32) -> Result<Vec<Intervention>, Error> {
+                let question = sqlx::query_as(intake::DISCARDS).bind(i64::from(limit));
+                record::all(question.fetch_all(&self.readers).await?, rows::intervention)
+            }
+
             pub(crate) async fn interventions(&self, limit: u32) -> Result<Vec<Intervention>, Error> {
                 let question = sqlx::query_as(intake::INTERVENTIONS).bind(i64::from(limit));
                 record::all(question.fetch_all(&self.readers).await?, rows::intervention)
@@ -160,6 +171,19 @@ macro_rules! keep_intake {
             pub(crate) async fn undone(&mut self, limit: u32) -> Result<Vec<Intervention>, Error> {
                 let question = sqlx::query_as(intake::UNDONE).bind(i64::from(limit));
                 record::all(question.fetch_all(&mut *self.inner).await?, rows::intervention)
+            }
+
+            pub(crate) async fn adopt(&mut self, wish: &Intervention) -> Result<(), Error> {
+                sqlx::query(intake::ADOPT)
+                    .bind(wish.id.as_bytes().to_vec())
+                    .bind(&wish.kind)
+                    .bind(&wish.target)
+                    .bind(&wish.reason)
+                    .bind(&wish.actor)
+                    .bind(wish.requested_at_micros)
+                    .execute(&mut *self.inner)
+                    .await?;
+                Ok(())
             }
 
             pub(crate) async fn progressed(&mut self, wish: &Intervention) -> Result<(), Error> {

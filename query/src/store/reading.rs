@@ -376,4 +376,13 @@ impl Store {
     pub(crate) async fn stopped_orders(&self) -> Result<BTreeSet<OrderId>, Error> {
         ask!(self, store => store.stopped_orders().await)
     }
+
+    /// The wishes that something be discarded, in the order of asking, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn discards(&self, limit: u32) -> Result<Vec<Intervention>, Error> {
+        ask!(self, store => store.discards(limit).await)
+    }
 }

@@ -9,6 +9,7 @@ use crate::batch::{Batch, Known};
 use crate::checkpoint::Checkpoints;
 use crate::generation::{Built, Generation, Revisions};
 use crate::intake::Incoming;
+use crate::intervention::Intervention;
 use crate::live::place::Place;
 use crate::projection::Facts;
 use crate::projections::cancellations::Cancellations;
@@ -286,5 +287,23 @@ impl Transaction<'_> {
     /// When the database fails.
     pub async fn make_indexes(&mut self) -> Result<(), Error> {
         within!(self, transaction => transaction.make_indexes().await)
+    }
+
+    /// Sets how far the partitions are applied, where the log told everything before. Streams begin there.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn start_at(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
+        within!(self, transaction => transaction.start_at(checkpoints).await)
+    }
+
+    /// Takes over a wish that was made of another generation, unless it is here already.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn adopt(&mut self, wish: &Intervention) -> Result<(), Error> {
+        within!(self, transaction => transaction.adopt(wish).await)
     }
 }

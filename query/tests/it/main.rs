@@ -33,6 +33,8 @@ mod replay;
 
 mod topic;
 
+mod rebuild;
+
 mod service;
 
 mod live;

@@ -6,6 +6,7 @@ use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::{Store, Transaction};
+use crate::checkpoint::Checkpoints;
 use crate::live::place::Place;
 use crate::store::answer::{Change, LastChange};
 use crate::store::changes::{

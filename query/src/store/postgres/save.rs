@@ -289,7 +289,7 @@ impl Transaction {
         Ok(())
     }
 
-    async fn save_checkpoints(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
+    pub(super) async fn save_checkpoints(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
         let rows = &checkpoints.partitions;
         let Some(of) = &checkpoints.of else {
             return Ok(());

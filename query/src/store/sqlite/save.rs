@@ -240,7 +240,7 @@ impl Transaction<'_> {
         self.execute(statement, &letters).await
     }
 
-    async fn save_checkpoints(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
+    pub(super) async fn save_checkpoints(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
         let Some(of) = &checkpoints.of else {
             return Ok(());
         };

@@ -1,0 +1,361 @@
+//! A new generation of the read model from offset zero, beside the one that is served: read, verify, promote.
+//!
+//! It is the ordinary [`Projector`] with another start and other tables, so there is no second way for an event to become
+//! a row. Killed at any moment it goes on where its own checkpoints are when it is started again.
+//!
+//! - **Invariant:** the pointer moves only to a generation that was compared with its source and with an independent fold.
+//! - **Invariant:** nobody is served from a generation that is behind what was served before: see [`crate::follow`].
+
+mod back;
+
+mod error;
+
+mod source;
+
+mod told;
+
+pub mod works;
+
+use std::time::{Duration, Instant};
+
+use chassis::telemetry::ErrorChain;
+use chrono::Utc;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::follow::Projecting;
+use crate::freshness::Freshness;
+use crate::generation::{Builder, Built, FIRST, Generation, Live, Number, Revisions, Source, State};
+use crate::progress::Progress;
+use crate::projector::{Projector, Step};
+use crate::reader::BATCH_RECORDS_MAX;
+use crate::store::{self, Generations, Opened, Store, Turn};
+use crate::verify::{self, Report, SourceEvents};
+pub use error::Error;
+pub use told::{Phase, Told};
+
+/// How long another builder may hold the right to write before we give up.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long the topic may be away while it is read.
+const TOPIC_WAIT_MAX: Duration = Duration::from_secs(120);
+/// How long to rest before looking again.
+const REST: Duration = Duration::from_millis(100);
+/// How often the progress is told.
+const TELL_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the events are compared again where the source moves while it is read.
+const COMPARISONS_MAX: u32 = 5;
+/// Wishes that are carried over at once.
+const WISHES_MAX: u32 = 500;
+
+/// A generation that was promoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promoted {
+    /// Which one.
+    pub number: Number,
+    /// What its verification counted.
+    pub report: Report,
+    /// Records read by this process, and how long that took.
+    pub read: (u64, Duration),
+}
+
+/// What to build, and how.
+#[derive(Debug, Clone)]
+pub struct Rebuild {
+    /// Where the generations are.
+    pub generations: Generations,
+    /// How projectors are made here.
+    pub projecting: Projecting,
+    /// From where.
+    pub source: Source,
+    /// By whom.
+    pub builder: Builder,
+    /// Told how far it is.
+    pub telling: watch::Sender<Option<Told>>,
+}
+
+/// A generation in the making.
+struct Making {
+    number: Number,
+    projector: Projector,
+    progress: Progress,
+    store: Store,
+    read: u64,
+    reading: Duration,
+    /// When the progress was told, and of how many records.
+    told: (Instant, i64),
+    rate_per_s: u64,
+}
+
+impl Rebuild {
+    /// Builds the next generation, or goes on with one that was begun, and promotes it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]. The generation that is served stays as it is.
+    pub async fn run(&self, shutdown: &CancellationToken) -> Result<Promoted, Error> {
+        if self.source == Source::Log && self.projecting.log.is_none() {
+            return Err(Error::NoLog);
+        }
+        if self.source == Source::Topic {
+            self.refuse_truncated().await?;
+        }
+        let live = self.generations.live().await?;
+        let number = self.place(live).await?;
+        let Opened { store, writer, keeper } = self.generations.open(number).await?;
+        let keeper = keeper.map(|keeper| tokio::spawn(keeper.run()));
+        let (freshness, progress) = (Freshness::default(), Progress::default());
+        let projecting = Projecting { freshness, progress: progress.clone(), ..self.projecting.clone() };
+        let projector = projecting.projector(writer).building();
+        let told = (Instant::now(), 0);
+        let (read, reading, rate_per_s) = (0, Duration::ZERO, 0);
+        let mut making = Making { number, projector, progress, store: store.clone(), read, reading, told, rate_per_s };
+        let made = self.make(&mut making, live, shutdown).await;
+        making.projector.close().await;
+        if let Some(keeper) = keeper
+            && let Err(panic) = keeper.await
+            && let Ok(panic) = panic.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+        store.close().await;
+        let report = made?;
+        self.prune(Live { number, previous: Some(live.number) }).await;
+        Ok(Promoted { number, report, read: (making.read, making.reading) })
+    }
+
+    /// The generation to go on with, or a new place. One that another program began is begun anew.
+    async fn place(&self, live: Live) -> Result<Number, Error> {
+        let numbers = self.generations.numbers().await?;
+        if let Some(last) = numbers.last().copied().filter(|last| *last != live.number && *last != FIRST) {
+            match self.generations.look(last).await? {
+                Some(begun) if begun.state == State::Complete => {}
+                Some(begun) if begun.revisions == Revisions::ours() && begun.source == self.source => {
+                    tracing::info!(generation = last, "a generation that was begun is gone on with");
+                    return Ok(last);
+                }
+                _ => {
+                    tracing::info!(generation = last, "a generation that was begun otherwise is begun anew");
+                    self.generations.remove(last).await?;
+                }
+            }
+        }
+        Ok(self.generations.make_next().await?)
+    }
+
+    async fn make(&self, making: &mut Making, live: Live, shutdown: &CancellationToken) -> Result<Report, Error> {
+        self.begin(making, shutdown).await?;
+        match self.source {
+            Source::Topic => {}
+            Source::Log => self.read_log(making, shutdown).await?,
+        }
+        self.read_topic(making, shutdown).await?;
+        self.tell(making, Phase::Indexing).await?;
+        self.make_indexes(making).await?;
+        let served = self.generations.open(live.number).await?.store;
+        let carried = self.carry_wishes(making, &served).await;
+        let report = match carried {
+            Ok(()) => self.compared(making, &served, shutdown).await,
+            Err(error) => Err(error),
+        };
+        served.close().await;
+        let report = report?;
+        let now_micros = Utc::now().timestamp_micros();
+        let mut transaction = making.projector.writer().begin().await?;
+        transaction
+            .complete_generation(now_micros, &serde_json::to_string(&report).map_err(store::Error::from)?)
+            .await?;
+        transaction.commit().await?;
+        self.read_topic(making, shutdown).await?;
+        let promoted =
+            self.generations.promote(making.projector.writer(), live.number, making.number, now_micros).await;
+        promoted.map_err(|error| match error {
+            store::Error::Superseded => Error::Overtaken,
+            error => Error::Store(error),
+        })?;
+        self.tell(making, Phase::Promoted).await?;
+        Ok(report)
+    }
+
+    /// Makes the tables, and says what they are going to be.
+    async fn begin(&self, making: &mut Making, shutdown: &CancellationToken) -> Result<(), Error> {
+        making.projector.writer().migrate().await?;
+        let since = Instant::now();
+        while making.projector.writer().turn() == Turn::NotOurs {
+            if since.elapsed() > TURN_WAIT_MAX {
+                return Err(Error::Busy { number: making.number });
+            }
+            stopping(shutdown)?;
+            sleep(REST).await;
+        }
+        let mut transaction = making.projector.writer().begin().await?;
+        if transaction.generation().await?.is_none() {
+            let now_micros = Utc::now().timestamp_micros();
+            let begun = Generation::begun(making.number, self.source, self.builder, now_micros);
+            transaction.begin_generation(&begun).await?;
+            transaction.defer_indexes().await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    async fn make_indexes(&self, making: &mut Making) -> Result<(), Error> {
+        let mut transaction = making.projector.writer().begin().await?;
+        transaction.make_indexes().await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// What was discarded stays discarded: the wishes are granted here too.
+    async fn carry_wishes(&self, making: &mut Making, served: &Store) -> Result<(), Error> {
+        let discards = served.discards(WISHES_MAX).await?;
+        let mut transaction = making.projector.writer().begin().await?;
+        for wish in &discards {
+            transaction.adopt(wish).await?;
+        }
+        transaction.commit().await?;
+        while making.projector.intervene().await? {}
+        Ok(())
+    }
+
+    /// Compares until source and tables agree: a log grows while it is read, and what it told first may not have come over
+    /// the topic yet.
+    async fn compared(
+        &self,
+        making: &mut Making,
+        served: &Store,
+        shutdown: &CancellationToken,
+    ) -> Result<Report, Error> {
+        let mut comparisons = 0;
+        loop {
+            self.read_topic(making, shutdown).await?;
+            self.tell(making, Phase::Verifying).await?;
+            let mut events = SourceEvents::of(&making.store).await?;
+            self.read_again(making, &mut events, shutdown).await?;
+            if self.source == Source::Log {
+                self.read_topic(making, shutdown).await?;
+                self.read_topic_again(making, &mut events, shutdown).await?;
+            }
+            comparisons += 1;
+            match verify::verify(&making.store, &events, self.projecting.default_currency).await {
+                Ok(report) => {
+                    no_regress(&making.store, served, &events).await?;
+                    return Ok(report);
+                }
+                Err(error) if self.source == Source::Log && comparisons < COMPARISONS_MAX => {
+                    tracing::info!(error = %ErrorChain(&error), "the log moved while it was compared: once more");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Reads what the topic has, until hardly anything is left.
+    async fn read_topic(&self, making: &mut Making, shutdown: &CancellationToken) -> Result<(), Error> {
+        let started = Instant::now();
+        let mut away_since: Option<Instant> = None;
+        let mut ends = self.ends().await?;
+        loop {
+            stopping(shutdown)?;
+            match making.projector.step().await {
+                Ok(Step::Applied(summary)) => {
+                    let seen = summary.applied + summary.parked + summary.dead_letters;
+                    making.read += u64::try_from(seen).unwrap_or(0) + summary.duplicates;
+                    away_since = None;
+                }
+                Ok(Step::Idle) => away_since = None,
+                Ok(Step::Waiting) => {
+                    let since = *away_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > TOPIC_WAIT_MAX {
+                        return Err(Error::Topic(making.progress.topic_problem().unwrap_or_default()));
+                    }
+                    sleep(REST).await;
+                }
+                Ok(Step::Standby) | Err(store::Error::Superseded) => return Err(Error::Busy { number: making.number }),
+                Err(error) => return Err(error.into()),
+            }
+            let (done, total) = making.place_in(&ends);
+            self.tell_now_and_then(making, done, total).await?;
+            if done < total {
+                continue;
+            }
+            ends = self.ends().await?;
+            let (done, total) = making.place_in(&ends);
+            if total - done < i64::try_from(BATCH_RECORDS_MAX).unwrap_or(i64::MAX) {
+                making.reading += started.elapsed();
+                return Ok(());
+            }
+        }
+    }
+
+    async fn tell_now_and_then(&self, making: &mut Making, done: i64, total: i64) -> Result<(), Error> {
+        let (at, before) = making.told;
+        if at.elapsed() < TELL_INTERVAL {
+            return Ok(());
+        }
+        let passed = u64::try_from(done - before).unwrap_or(0);
+        making.rate_per_s = passed * 1_000 / u64::try_from(at.elapsed().as_millis()).unwrap_or(1).max(1);
+        making.told = (Instant::now(), done);
+        let built = Built { done, total, told_at_micros: Utc::now().timestamp_micros() };
+        let mut transaction = making.projector.writer().begin().await?;
+        transaction.tell_built(built).await?;
+        transaction.commit().await?;
+        let (number, rate_per_s) = (making.number, making.rate_per_s);
+        self.telling.send_replace(Some(Told { number, phase: Phase::Reading, built, rate_per_s }));
+        Ok(())
+    }
+
+    async fn tell(&self, making: &Making, phase: Phase) -> Result<(), Error> {
+        let (done, total) = making.place_in(&self.ends().await?);
+        let built = Built { done, total, told_at_micros: Utc::now().timestamp_micros() };
+        let (number, rate_per_s) = (making.number, making.rate_per_s);
+        self.telling.send_replace(Some(Told { number, phase, built, rate_per_s }));
+        Ok(())
+    }
+
+    /// The one before stays for a way back; what is older goes.
+    async fn prune(&self, live: Live) {
+        let kept = [Some(live.number), live.previous];
+        let numbers = self.generations.numbers().await.unwrap_or_default();
+        for number in numbers.into_iter().filter(|number| !kept.contains(&Some(*number)) && *number < live.number) {
+            match self.generations.remove(number).await {
+                Ok(()) => tracing::info!(generation = number, "an old generation is removed"),
+                Err(error) => {
+                    tracing::warn!(error = %ErrorChain(&error), generation = number, "an old generation is not removed");
+                }
+            }
+        }
+    }
+}
+
+impl Making {
+    /// Records read and records there are.
+    fn place_in(&self, ends: &[(i64, i64)]) -> (i64, i64) {
+        let checkpoints = self.projector.checkpoints();
+        let mut place = (0, 0);
+        for (partition, (low, high)) in (0..).zip(ends) {
+            let known = checkpoints.partitions.iter().find(|known| known.partition == partition);
+            let next = known.map_or(*low, |known| known.next_offset());
+            place.0 += next.min(*high) - low;
+            place.1 += high - low;
+        }
+        place
+    }
+}
+
+/// Orders that wait in the new generation must not be served at an earlier version than now.
+async fn no_regress(store: &Store, served: &Store, events: &SourceEvents) -> Result<(), Error> {
+    let waiting: Vec<_> = events.left_out().collect();
+    for orders in waiting.chunks(BATCH_RECORDS_MAX) {
+        let found: std::collections::BTreeMap<_, _> = store.order_versions(orders).await?.into_iter().collect();
+        for (order_id, version) in served.order_versions(orders).await? {
+            let found = found.get(&order_id).copied().unwrap_or_default();
+            if found < version {
+                return Err(Error::Regress { order_id: order_id.to_string(), found: found.0, served: version.0 });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn stopping(shutdown: &CancellationToken) -> Result<(), Error> {
+    if shutdown.is_cancelled() { Err(Error::Stopped) } else { Ok(()) }
+}

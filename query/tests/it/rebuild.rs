@@ -1,0 +1,273 @@
+//! The read model built anew beside the one that is served, from a real topic (rules R11).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chassis::config::{Kafka, Secret};
+use clap::Parser as _;
+use domain::{OrderEvent, Recorded};
+use query::config::{Cli, Command};
+use query::follow::Projecting;
+use query::freshness::Freshness;
+use query::generation::{Builder, Generation, Source, State};
+use query::progress::Progress;
+use query::rebuild::{Error, Phase, Rebuild, Told};
+use query::store::Generations;
+use query::store::answer::{ListFilter, Page};
+use query::verify::shown;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::desk::path_of_parked;
+use crate::topic::Topic;
+use crate::world::{History, Kind, Place, World, day, on_both_stores, order, usd, whole_life};
+
+on_both_stores!(
+    a_rebuild_ends_in_the_same_rows,
+    a_rebuild_that_was_stopped_goes_on_in_the_same_place,
+    what_differs_from_its_source_is_not_promoted,
+    a_lost_event_is_found_out,
+    two_builders_do_not_write_one_generation,
+    there_is_a_way_back_and_old_generations_go,
+    what_was_discarded_stays_discarded,
+);
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A rebuild of this world's read model, as a process of its own would do it.
+pub(crate) async fn rebuild(world: &World, topic: &Topic) -> (Rebuild, watch::Receiver<Option<Told>>) {
+    let (telling, told) = watch::channel(None);
+    let generations = Generations::at(&world.place.url()).await.unwrap();
+    let projecting = Projecting {
+        kafka: kafka(topic),
+        default_currency: usd(),
+        freshness: Freshness::default(),
+        progress: Progress::default(),
+        changes_kept: 1_000,
+        log: None,
+    };
+    (Rebuild { generations, projecting, source: Source::Topic, builder: Builder::Command, telling }, told)
+}
+
+fn kafka(topic: &Topic) -> Kafka {
+    let brokers = topic.brokers.0.clone();
+    let arguments = ["order-query", "serve", "--database-url", "sqlite://x", "--topic", &topic.spec.name];
+    let cli =
+        Cli::try_parse_from(arguments.into_iter().chain(["--kafka-brokers", &brokers, "--topic-partitions", "3"]))
+            .unwrap();
+    let Command::Serve(config) = cli.command else { panic!("{cli:?}") };
+    config.kafka
+}
+
+/// Lives of all kinds: delivered, changed and cancelled, refunded, of two customers and two currencies.
+fn lives(from: u128, count: u128) -> Vec<Recorded<OrderEvent>> {
+    let mut events = Vec::new();
+    for n in from..from + count {
+        let customer = format!("customer-{}", n % 3);
+        let begun = History::new(order(n), day(1 + u32::try_from(n % 5).unwrap()));
+        let life = match n % 4 {
+            0 => begun.created(&customer, "USD", &[("prod-1", 2, "15.00"), ("prod-2", 1, "12.50")]),
+            1 => begun
+                .created(&customer, "EUR", &[("prod-1", 1, "15.00")])
+                .changed("EUR", &[("prod-2", 3, "12.50")])
+                .on(day(9))
+                .cancelled("too late"),
+            2 => begun
+                .created(&customer, "USD", &[("prod-3", 4, "0.10")])
+                .paid("0.40", "USD")
+                .on(day(10))
+                .cancelled("changed my mind")
+                .refunded("0.40", "USD"),
+            _ => begun.created(&customer, "USD", &[("prod-2", 1, "12.50")]).paid("12.50", "USD").shipped().delivered(),
+        };
+        events.extend(life.events);
+    }
+    events
+}
+
+async fn told(generations: &Generations) -> BTreeMap<i64, Generation> {
+    generations.list().await.unwrap().into_iter().map(|generation| (generation.number, generation)).collect()
+}
+
+/// A world that has applied what the topic has.
+async fn served(kind: Kind, topic: &Topic, events: &[Recorded<OrderEvent>]) -> World {
+    topic.publish(events).await;
+    let mut world = topic.world(kind).await;
+    catch_up(&mut world, events.len()).await;
+    world
+}
+
+async fn catch_up(world: &mut World, events: usize) {
+    let stepping = async {
+        while world.count("select count(*) from order_history").await < i64::try_from(events).unwrap() {
+            world.projector.step().await.unwrap();
+        }
+    };
+    tokio::time::timeout(DEADLINE, stepping).await.unwrap();
+}
+
+async fn a_rebuild_ends_in_the_same_rows(kind: Kind) {
+    let topic = Topic::made().await;
+    let events = lives(1, 40);
+    let world = served(kind, &topic, &events).await;
+    let before = world.store.digests().await.unwrap();
+    let (rebuild, told_of) = rebuild(&world, &topic).await;
+    let promoted = rebuild.run(&CancellationToken::new()).await.unwrap();
+    assert_eq!(promoted.number, 2);
+    assert_eq!(promoted.report.events, u64::try_from(events.len()).unwrap());
+    assert_eq!(promoted.report.tables, shown(&before), "the digests are those of the rows that are served");
+    assert_eq!(before["orders"].rows, 40);
+    assert_eq!(before["cancellations"].rows, 6);
+    assert!(told_of.borrow().is_some());
+
+    let live = rebuild.generations.live().await.unwrap();
+    assert_eq!((live.number, live.previous), (2, Some(1)));
+    let found = &told(&rebuild.generations).await[&2];
+    assert_eq!((found.state, found.source), (State::Complete, Source::Topic));
+    let next = rebuild.generations.open(2).await.unwrap().store;
+    assert_eq!(next.digests().await.unwrap(), before);
+    // The indexes are there again.
+    let plan = next.list_plan(&ListFilter::default(), &Page::default(), 1).await.unwrap();
+    assert!(plan.join("\n").contains("orders_newest"));
+}
+
+async fn a_rebuild_that_was_stopped_goes_on_in_the_same_place(kind: Kind) {
+    let topic = Topic::made().await;
+    let events = lives(1, 30);
+    let world = served(kind, &topic, &events).await;
+    let (rebuild, mut told_of) = rebuild(&world, &topic).await;
+    interrupted(&rebuild, &mut told_of).await;
+    assert_eq!(told(&rebuild.generations).await[&2].state, State::Building);
+    assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
+    assert_eq!(rebuild.run(&CancellationToken::new()).await.unwrap().number, 2);
+}
+
+/// Stops a rebuild when all is read and not yet compared.
+async fn interrupted(rebuild: &Rebuild, told: &mut watch::Receiver<Option<Told>>) {
+    let stop = CancellationToken::new();
+    let interrupting = async {
+        let indexing = told.wait_for(|told| told.is_some_and(|told| told.phase == Phase::Indexing));
+        drop(tokio::time::timeout(DEADLINE, indexing).await.unwrap());
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(rebuild.run(&stop), interrupting);
+    assert!(matches!(ended, Err(Error::Stopped)), "{ended:?}");
+}
+
+/// Builds generation 2 up to its verification, changes its rows behind its back, and goes on.
+async fn tampered(kind: Kind, statement: fn(&str) -> String) -> (World, Rebuild, Error) {
+    let topic = Topic::made().await;
+    let world = served(kind, &topic, &lives(1, 12)).await;
+    let (rebuild, mut told) = rebuild(&world, &topic).await;
+    interrupted(&rebuild, &mut told).await;
+    match &world.place {
+        Place::Folder(folder, _raw) => {
+            let options = SqliteConnectOptions::new().filename(folder.path().join("orders.db.g2"));
+            let mut raw = SqliteConnection::connect_with(&options).await.unwrap();
+            let changed = sqlx::query(AssertSqlSafe(statement(""))).execute(&mut raw).await.unwrap();
+            assert_ne!(changed.rows_affected(), 0);
+            raw.close().await.unwrap();
+        }
+        Place::Database(database) => {
+            let changed = sqlx::query(AssertSqlSafe(statement("public_g2."))).execute(&database.pool()).await.unwrap();
+            assert_ne!(changed.rows_affected(), 0);
+        }
+    }
+    let ended = rebuild.run(&CancellationToken::new()).await.unwrap_err();
+    (world, rebuild, ended)
+}
+
+async fn what_differs_from_its_source_is_not_promoted(kind: Kind) {
+    let statement =
+        |place: &str| format!("update {place}customers set orders = orders + 1 where customer_id = 'customer-1'");
+    let (world, rebuild, error) = tampered(kind, statement).await;
+    assert!(matches!(error, Error::Verify(_)), "{error:?}");
+    assert!(format!("{:?}", error).contains("customers"), "{error:?}");
+    assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
+    assert_eq!(told(&rebuild.generations).await[&2].state, State::Building);
+    assert_eq!(world.get("/orders").await.status, 200);
+}
+
+async fn a_lost_event_is_found_out(kind: Kind) {
+    // The last event of a delivered order: no hole shows it.
+    let statement = |place: &str| format!("delete from {place}order_history where event_type = 'OrderDelivered'");
+    let (_world, rebuild, error) = tampered(kind, statement).await;
+    assert!(format!("{error:?}").contains("events"), "{error:?}");
+    assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
+}
+
+async fn two_builders_do_not_write_one_generation(kind: Kind) {
+    let topic = Topic::made().await;
+    let events = lives(1, 8);
+    let world = served(kind, &topic, &events).await;
+    let (one, _told) = rebuild(&world, &topic).await;
+    let (other, _told) = rebuild(&world, &topic).await;
+    let stop = CancellationToken::new();
+    let (one, other) = tokio::join!(one.run(&stop), other.run(&stop));
+    // Whoever comes second waits for the first, and finds what it promoted; or makes the place that the other one makes.
+    assert!(one.is_ok() || other.is_ok(), "{one:?} {other:?}");
+    let generations = Generations::at(&world.place.url()).await.unwrap();
+    let live = generations.live().await.unwrap().number;
+    let digests = generations.open(live).await.unwrap().store.digests().await.unwrap();
+    assert_eq!(digests, world.store.digests().await.unwrap());
+}
+
+async fn there_is_a_way_back_and_old_generations_go(kind: Kind) {
+    let topic = Topic::made().await;
+    let events = lives(1, 8);
+    let mut world = served(kind, &topic, &events).await;
+    let (rebuild, _told) = rebuild(&world, &topic).await;
+    let on = CancellationToken::new();
+    assert!(matches!(rebuild.roll_back(&on).await, Err(Error::NoPrevious { number: 1 })));
+    rebuild.run(&on).await.unwrap();
+    // Whoever follows the pointer has stopped writing here.
+    world.steps_down().await;
+    let more = lives(100, 4);
+    topic.publish(&more).await;
+    assert_eq!(rebuild.roll_back(&on).await.unwrap(), 1);
+    let live = rebuild.generations.live().await.unwrap();
+    assert_eq!((live.number, live.previous), (1, Some(2)));
+    // It has what happened since.
+    assert_eq!(world.store.digests().await.unwrap()["order_history"].rows as usize, events.len() + more.len());
+
+    assert_eq!(rebuild.run(&on).await.unwrap().number, 3);
+    assert_eq!(rebuild.generations.numbers().await.unwrap(), [1, 3], "the one before is kept, older ones go");
+    assert_eq!(rebuild.run(&on).await.unwrap().number, 4);
+    assert_eq!(told(&rebuild.generations).await.keys().copied().collect::<Vec<_>>(), [3, 4], "the first is emptied");
+    assert_eq!(world.store.digests().await.unwrap()["orders"].rows, 0);
+}
+
+async fn what_was_discarded_stays_discarded(kind: Kind) {
+    let topic = Topic::made().await;
+    let mut events = whole_life(1);
+    let mut other = events[1].clone();
+    other.event_id = domain::EventId::derived(order(99), other.version);
+    events.insert(2, other);
+    topic.publish(&events).await;
+    let mut world = topic.world(kind).await;
+    let stepping = async {
+        while world.count("select count(*) from parked").await < 3 {
+            world.projector.step().await.unwrap();
+        }
+    };
+    tokio::time::timeout(DEADLINE, stepping).await.unwrap();
+    let parked = world.get("/parked").await.json();
+    let fork = parked.as_array().unwrap().iter().find(|parked| parked["version"] == 2).unwrap();
+    world.discard(&path_of_parked(fork)).await;
+    assert_eq!(world.get(&format!("/orders/{}", order(1))).await.json()["status"], "DELIVERED");
+
+    let (rebuild, _told) = rebuild(&world, &topic).await;
+    rebuild.run(&CancellationToken::new()).await.unwrap();
+    let next = rebuild.generations.open(2).await.unwrap().store;
+    assert_eq!(next.digests().await.unwrap(), world.store.digests().await.unwrap());
+    assert_eq!(next.backlog().await.unwrap().parked, 0);
+    assert_eq!(next.interventions(10).await.unwrap().len(), 1, "and why is told here too");
+}
+
+/// A URL whose generations nobody has begun.
+#[tokio::test]
+async fn what_is_no_store_has_no_generations() {
+    assert!(Generations::at(&Secret::new("mysql://x")).await.is_err());
+}
