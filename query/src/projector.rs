@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::batch::Batch;
-use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
+use crate::checkpoint::Checkpoints;
 use crate::freshness::Freshness;
 use crate::healing::Healing;
 use crate::intake::{Incoming, Record};
@@ -85,17 +85,6 @@ pub struct Summary {
     pub parked: usize,
     /// Records set aside.
     pub dead_letters: usize,
-}
-
-impl Summary {
-    fn of(batch: &Batch) -> Self {
-        Self {
-            applied: batch.applied.len(),
-            duplicates: batch.duplicates,
-            parked: batch.newly_parked().count(),
-            dead_letters: batch.dead_letters.len(),
-        }
-    }
 }
 
 impl Projector {
@@ -191,7 +180,7 @@ impl Projector {
     pub async fn apply(&mut self, records: Vec<Record>) -> Result<Summary, store::Error> {
         let currency = self.default_currency;
         let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
-        let checkpoints = advanced(&self.checkpoints, &incoming, self.reader.topic());
+        let checkpoints = self.checkpoints.after(&incoming, self.reader.topic());
         self.write(incoming, &[], checkpoints).await
     }
 
@@ -383,20 +372,4 @@ enum Read {
     Nothing,
     NotReadable,
     NotOurTurn,
-}
-
-/// The checkpoints once these records are applied.
-fn advanced(checkpoints: &Checkpoints, incoming: &[Incoming], topic: &str) -> Checkpoints {
-    let mut advanced = checkpoints.clone();
-    // Records that come without a survey, as in a test, are of a cluster that is not known.
-    advanced.of.get_or_insert_with(|| Origin { cluster_id: String::new(), topic: topic.to_owned() });
-    for Incoming { record, digest, .. } in incoming {
-        let last = Anchor { offset: record.position.offset, digest: *digest };
-        let partition = record.position.partition;
-        match advanced.partitions.binary_search_by_key(&partition, |checkpoint| checkpoint.partition) {
-            Ok(at) => advanced.partitions[at].last = last,
-            Err(at) => advanced.partitions.insert(at, Checkpoint { partition, last, proven: last }),
-        }
-    }
-    advanced
 }
