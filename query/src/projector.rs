@@ -18,6 +18,7 @@ mod heal;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use chassis::telemetry::ErrorChain;
@@ -33,7 +34,7 @@ use crate::intake::{Incoming, Record};
 use crate::live::CHANGES_KEPT;
 use crate::metrics;
 use crate::progress::Progress;
-use crate::reader::{NotReadable, TopicReader};
+use crate::reader::{NotReadable, Opening, TopicReader};
 use crate::store::{self, Turn, Writer};
 
 /// Orders whose waiting events are tried again in one transaction at start.
@@ -263,7 +264,7 @@ impl Projector {
         let mut transaction = self.writer.begin().await?;
         let checkpoints = transaction.checkpoints().await?;
         drop(transaction);
-        let opening = match self.reader.survey(&checkpoints).await {
+        let opening = match self.survey(&checkpoints).await? {
             Ok(opening) => opening,
             Err(error) => return Ok(Err(error)),
         };
@@ -292,6 +293,19 @@ impl Projector {
         ::metrics::gauge!(metrics::TOPIC_READABLE).set(1.0);
         tracing::info!("the topic is verified and being read");
         Ok(Ok(Vec::new()))
+    }
+
+    /// Surveys the topic. Brokers that do not answer take their time, and operators need not wait for them.
+    async fn survey(&mut self, checkpoints: &Checkpoints) -> Result<Result<Opening, NotReadable>, store::Error> {
+        let surveyor = self.reader.surveyor();
+        let mut survey = pin!(surveyor.survey(checkpoints));
+        loop {
+            tokio::select! {
+                biased;
+                surveyed = &mut survey => return Ok(surveyed),
+                () = tokio::time::sleep_until(self.look_at.into()) => self.look_for_wishes().await?,
+            }
+        }
     }
 
     async fn project(&mut self, records: Vec<Record>) -> Result<Step, store::Error> {

@@ -100,10 +100,9 @@ async fn operators_have_a_listener_of_their_own(kind: Kind) {
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(service.run(stopped));
     let retry = format!("/parked/{}/retry", order(1));
-    let began = std::time::Instant::now();
+    // At once, though no broker answers.
     let done = request(admin, "POST", &retry).await;
-    println!("granted within {:?} without a broker", began.elapsed());
-    assert!(done.starts_with("HTTP/1.1 20"), "{done}");
+    assert!(done.starts_with("HTTP/1.1 200"), "{done}");
     assert!(done.contains("\"kind\":\"retry-order\""), "{done}");
     assert!(ask(admin, "/errors/unknown-intervention").await.starts_with("HTTP/1.1 200"));
     assert!(ask(admin, "/openapi.json").await.contains("/dead-letters/retry"));
