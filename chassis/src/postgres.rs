@@ -118,7 +118,8 @@ pub async fn migrate(options: &PgConnectOptions, migrator: &'static Migrator) ->
     // A migration may take longer than a request, and waits for another node that migrates.
     let patient = options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
     let mut connection = PgConnection::connect_with(&patient).await.map_err(Error::Unreachable)?;
-    migrator.run(&mut connection).await.map_err(Error::Migrate)?;
+    // Not `run`: of its future the compiler cannot see that it may move between threads.
+    migrator.run_direct(None, &mut connection, false).await.map_err(Error::Migrate)?;
     connection.close().await.map_err(Error::Unreachable)
 }
 

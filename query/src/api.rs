@@ -5,6 +5,8 @@ mod cursor;
 
 mod fresh;
 
+mod caching;
+
 mod orders;
 
 mod history;
@@ -19,6 +21,8 @@ mod sales;
 
 mod products;
 
+mod cancellations;
+
 mod operations;
 
 pub(crate) mod page;
@@ -27,6 +31,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::middleware::map_response;
 use chassis::http::admission::Admission;
 use chassis::http::problem::{Outcome, Problem};
 use chassis::telemetry::ErrorChain;
@@ -53,6 +58,9 @@ const WAITS_MAX: usize = 1_024;
 
 /// When to ask again while the database does not answer, in seconds.
 const RETRY_AFTER_S: u64 = 1;
+
+/// When to ask again while a projection is built, in seconds.
+const BUILDING_RETRY_AFTER_S: u64 = 10;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -94,7 +102,7 @@ impl Api {
 
     /// The routes and their description.
     pub fn router(self) -> (Router, utoipa::openapi::OpenApi) {
-        OpenApiRouter::with_openapi(Description::openapi())
+        let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
             .routes(routes!(orders::list))
             .routes(routes!(stream::stream))
             .routes(routes!(orders::detail))
@@ -104,11 +112,13 @@ impl Api {
             .routes(routes!(customers::detail))
             .routes(routes!(sales::daily))
             .routes(routes!(products::list))
+            .routes(routes!(cancellations::list))
             .routes(routes!(operations::projection))
             .routes(routes!(operations::dead_letters))
             .routes(routes!(operations::parked))
             .with_state(Arc::new(self))
-            .split_for_parts()
+            .split_for_parts();
+        (router.layer(map_response(caching::said_of_all)), description)
     }
 }
 
@@ -117,7 +127,9 @@ impl Api {
     info(
         title = "order-query",
         description = "Orders, their histories, and totals, read from a projection of the topic `orders.events`. \
-            Answers may be a moment behind; `min_version` waits for a version.",
+            Answers may be a moment behind. `order_id` and `version` of a command's answer bring them up to date: an order's \
+            own pages wait for `min_version=VERSION`, lists and totals for `after=ORDER_ID:VERSION`, at most as long as \
+            `Prefer: wait=SECONDS` says.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(Problem)),
@@ -166,6 +178,17 @@ fn unknown_version(order_id: OrderId, moment: Moment) -> Problem {
 /// What an order says of events that wait.
 fn stale(waiting: &Waiting) -> Value {
     json!({ "cause": waiting.cause, "waiting_since_version": waiting.version.0 })
+}
+
+/// Only what is filled is answered: a projection that this program brought is built first, beside what is served.
+fn built(api: &Api, projection: &str) -> Result<(), Problem> {
+    if api.progress.has(projection) {
+        return Ok(());
+    }
+    let detail = format!("{projection} is new in this program and is being built; the other answers are complete");
+    let problem =
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "projection-building", "The projection is being built", detail);
+    Err(problem.outcome(Outcome::NotExecuted).retry_after(BUILDING_RETRY_AFTER_S))
 }
 
 fn invalid_query(parameter: &str, detail: impl Into<String>) -> Problem {

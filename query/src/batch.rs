@@ -102,6 +102,8 @@ pub struct Batch {
     taking: Option<(i32, Place)>,
     /// Where the next change of a partition is told that no record brings about.
     between: BTreeMap<i32, Place>,
+    /// Whether streams are told: what the whole log tells has no place among the changes.
+    pub streamed: bool,
     /// The applied events, in the order of application.
     pub applied: Vec<Applied>,
     /// The records set aside.
@@ -137,6 +139,7 @@ impl Batch {
             discarded_letters: known.discarded_letters,
             taking: None,
             between: BTreeMap::new(),
+            streamed: true,
             applied: Vec::new(),
             dead_letters: Vec::new(),
             unparked: Vec::new(),

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store;
 use crate::store::Store;
+use crate::store::answer::Prospect;
 
 /// How long a waiting reader goes without looking by itself.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,6 +45,12 @@ impl Freshness {
                 sender.send_replace(());
             }
         }
+    }
+
+    /// Tells everybody to look: the store answers from other tables now.
+    pub fn announce_all(&self) {
+        let everybody: Vec<OrderId> = self.waiting().keys().copied().collect();
+        self.announce(everybody);
     }
 
     /// Looks for the readers that wait, as long as any do, and announces what has moved; until `shutdown`.
@@ -79,7 +86,8 @@ impl Freshness {
         self.announced.subscribe()
     }
 
-    /// Waits until `store` has `order_id` at `version` or later, or until `wait` has passed; tells whether it has.
+    /// Waits until `store` has `order_id` at `version` or later, until that cannot come by waiting, or until `wait` has
+    /// passed; tells how far the order is then.
     ///
     /// # Errors
     ///
@@ -90,17 +98,15 @@ impl Freshness {
         order_id: OrderId,
         version: Version,
         wait: Duration,
-    ) -> Result<bool, store::Error> {
+    ) -> Result<Prospect, store::Error> {
         let deadline = Instant::now() + wait;
         // Registered before the first look: what commits after the look is announced to us.
         let mut place = self.place(order_id);
         loop {
-            if store.order_version(order_id).await?.is_some_and(|reached| reached >= version) {
-                return Ok(true);
-            }
+            let prospect = store.prospect(order_id, version).await?;
             let now = Instant::now();
-            if now >= deadline {
-                return Ok(false);
+            if prospect.is_settled(version) || now >= deadline {
+                return Ok(prospect);
             }
             let until = deadline.min(now + LOOK_INTERVAL);
             // Told, or time to look: either way the row decides.

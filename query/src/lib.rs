@@ -37,6 +37,12 @@ pub mod projections;
 
 pub mod sum;
 
+pub mod generation;
+
+pub mod follow;
+
+pub mod verify;
+
 pub mod store;
 
 pub mod freshness;

@@ -5,14 +5,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::Checkpoints;
+use crate::generation::Revisions;
 
 /// A projector that fails for this long makes the service not ready.
 const FAILING_MAX: Duration = Duration::from_secs(30);
 
 /// What the projector and the lag sampler tell, and everybody may read. Clones share it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Progress {
     state: Arc<Mutex<State>>,
+    failing_max: Duration,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::tolerating(FAILING_MAX)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -23,8 +31,16 @@ struct State {
     next: BTreeMap<i32, i64>,
     ends: BTreeMap<i32, i64>,
     newest_event_micros: Option<i64>,
-    failing: Option<(Instant, String)>,
+    failing: Option<Failing>,
     damage: Option<String>,
+    revisions: Option<Revisions>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    reason: &'static str,
+    why: String,
 }
 
 /// How far one partition is applied.
@@ -46,6 +62,11 @@ impl PartitionProgress {
 }
 
 impl Progress {
+    /// A projector that fails for as long as `failing_max` fails persistently.
+    pub fn tolerating(failing_max: Duration) -> Self {
+        Self { state: Arc::default(), failing_max }
+    }
+
     /// The topic was verified and is being read.
     pub fn reading(&self) {
         let mut state = self.state();
@@ -101,17 +122,36 @@ impl Progress {
         state.newest_event_micros = state.newest_event_micros.max(newest_event_micros);
     }
 
-    /// A step failed.
-    pub fn failed(&self, why: String) {
+    /// A step failed, for a reason of a stable name.
+    pub fn failed(&self, reason: &'static str, why: String) {
         let mut state = self.state();
-        let since = state.failing.as_ref().map_or_else(Instant::now, |(since, _why)| *since);
-        state.failing = Some((since, why));
+        let since = state.failing.as_ref().map_or_else(Instant::now, |failing| failing.since);
+        state.failing = Some(Failing { since, reason, why });
     }
 
-    /// Why steps fail, once they have failed for long.
+    /// Why steps fail, once they have failed for long; for operators.
     pub fn persistent_failure(&self) -> Option<String> {
+        self.failing_for_long(|failing| failing.why.clone())
+    }
+
+    /// The stable name of why steps fail, once they have failed for long; for clients.
+    pub fn persistent_reason(&self) -> Option<&'static str> {
+        self.failing_for_long(|failing| failing.reason)
+    }
+
+    fn failing_for_long<T>(&self, tell: impl FnOnce(&Failing) -> T) -> Option<T> {
         let state = self.state();
-        state.failing.as_ref().filter(|(since, _why)| since.elapsed() >= FAILING_MAX).map(|(_since, why)| why.clone())
+        state.failing.as_ref().filter(|failing| failing.since.elapsed() >= self.failing_max).map(tell)
+    }
+
+    /// What fills the tables that are served.
+    pub fn filled_by(&self, revisions: Revisions) {
+        self.state().revisions = Some(revisions);
+    }
+
+    /// Whether the tables that are served have this projection; a new one is built first.
+    pub fn has(&self, projection: &str) -> bool {
+        self.state().revisions.as_ref().is_none_or(|revisions| revisions.has(projection))
     }
 
     /// The file is damaged.

@@ -8,6 +8,8 @@
 //! - **Invariant:** every record ends applied, known already, waiting, or set aside with a reason; each of those is
 //!   a row or was one before (rules R9, R10).
 
+mod reading;
+
 mod report;
 
 mod save;
@@ -18,7 +20,6 @@ mod heal;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use chassis::telemetry::ErrorChain;
@@ -26,16 +27,20 @@ use domain::{Currency, OrderId};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use reading::Read;
+use save::Filling;
+
 use crate::batch::Batch;
 use crate::checkpoint::Checkpoints;
 use crate::freshness::Freshness;
+use crate::generation::Revisions;
 use crate::healing::Healing;
 use crate::intake::{Incoming, Record};
 use crate::live::CHANGES_KEPT;
 use crate::metrics;
 use crate::progress::Progress;
-use crate::reader::{NotReadable, Opening, TopicReader};
-use crate::store::{self, Turn, Writer};
+use crate::reader::TopicReader;
+use crate::store::{self, Writer};
 
 /// Orders whose waiting events are tried again in one transaction at start.
 const RETRY_ORDERS_MAX: u32 = 500;
@@ -50,11 +55,13 @@ pub struct Projector {
     default_currency: Currency,
     freshness: Freshness,
     progress: Progress,
-    changes_kept: u32,
+    filling: Filling,
     /// As committed, except that `proven` may be ahead of the store.
     checkpoints: Checkpoints,
     /// Events that wait for a newer program are tried again once, at start: this may be that program.
     retried: bool,
+    /// Whether readers are served from here: a generation that is built beside says nothing in the metrics.
+    served: bool,
     /// When to look for operators' wishes again.
     look_at: Instant,
     healing: Option<Healing>,
@@ -104,9 +111,10 @@ impl Projector {
             default_currency,
             freshness,
             progress,
-            changes_kept: CHANGES_KEPT,
+            filling: Filling { revisions: Revisions::ours(), changes_kept: CHANGES_KEPT },
             checkpoints,
             retried: false,
+            served: true,
             look_at: Instant::now(),
             healing: None,
             asked: BTreeSet::new(),
@@ -115,8 +123,33 @@ impl Projector {
 
     /// Keeps so many changes for streams that resume.
     #[must_use]
-    pub fn keeping(self, changes_kept: u32) -> Self {
-        Self { changes_kept, ..self }
+    pub fn keeping(mut self, changes_kept: u32) -> Self {
+        self.filling.changes_kept = changes_kept;
+        self
+    }
+
+    /// Fills tables that nobody is served from.
+    #[must_use]
+    pub fn building(self) -> Self {
+        Self { served: false, ..self }
+    }
+
+    /// What it writes into.
+    pub fn writer(&mut self) -> &mut Writer {
+        &mut self.writer
+    }
+
+    /// How far the partitions are applied.
+    pub fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
+    }
+
+    /// Stops reading and closes the database. The right to write goes with it.
+    pub async fn close(mut self) {
+        self.reader.close();
+        if let Err(error) = self.writer.close().await {
+            tracing::warn!(error = %ErrorChain(&error), "the database was not closed in good order");
+        }
     }
 
     /// Steps until `shutdown`, finishes the step it is in, and closes the database.
@@ -152,10 +185,7 @@ impl Projector {
                 () = tokio::time::sleep(REST) => {}
             }
         }
-        self.reader.close();
-        if let Err(error) = self.writer.close().await {
-            tracing::warn!(error = %ErrorChain(&error), "the database was not closed in good order");
-        }
+        self.close().await;
         Ok(())
     }
 
@@ -182,7 +212,19 @@ impl Projector {
         let currency = self.default_currency;
         let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
         let checkpoints = self.checkpoints.after(&incoming, self.reader.topic());
-        self.write(incoming, &[], checkpoints).await
+        self.write(incoming, &[], checkpoints, Origin::Topic).await
+    }
+
+    /// Applies events that the log told, and keeps where its reading goes on. No checkpoint moves, and no stream is told:
+    /// these events have no place in the topic.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn apply_log(&mut self, records: Vec<Record>, after: &str) -> Result<Summary, store::Error> {
+        let currency = self.default_currency;
+        let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
+        self.write(incoming, &[], self.checkpoints.clone(), Origin::Log { after }).await
     }
 
     /// Tries the events again that wait for a newer program: this may be it.
@@ -197,114 +239,18 @@ impl Projector {
             let orders = {
                 let mut transaction = self.writer.begin().await?;
                 self.checkpoints = transaction.checkpoints().await?;
-                report::waiting(transaction.parked_count().await?);
+                if self.served {
+                    report::waiting(transaction.parked_count().await?);
+                }
                 transaction.orders_waiting_for_newer(after, RETRY_ORDERS_MAX).await?
             };
             let Some(last) = orders.last() else { return Ok(total) };
             after = Some(*last);
             let checkpoints = self.checkpoints.clone();
-            let summary = self.write(Vec::new(), &orders, checkpoints).await?;
+            let summary = self.write(Vec::new(), &orders, checkpoints, Origin::Topic).await?;
             total.applied += summary.applied;
             total.duplicates += summary.duplicates;
             total.dead_letters += summary.dead_letters;
-        }
-    }
-
-    /// Waits for records. Dropping this future loses nothing.
-    async fn read(&mut self) -> Result<Read, store::Error> {
-        match self.writer.turn() {
-            Turn::Ours => {}
-            Turn::New => self.begin_anew(),
-            Turn::NotOurs => {
-                self.begin_anew();
-                self.progress.stands_by();
-                return Ok(Read::NotOurTurn);
-            }
-        }
-        if !self.retried {
-            self.retry_newer().await?;
-            self.retried = true;
-        }
-        self.look_for_wishes().await?;
-        let read = if self.reader.is_open() { self.poll_and_check().await } else { self.open().await? };
-        match read {
-            Ok(records) if records.is_empty() => Ok(Read::Nothing),
-            Ok(records) => Ok(Read::Records(records)),
-            Err(error) => {
-                self.lost(&error);
-                Ok(Read::NotReadable)
-            }
-        }
-    }
-
-    /// Forgets what was read: others may have written since.
-    fn begin_anew(&mut self) {
-        self.reader.close();
-        self.forget_healing();
-        self.retried = false;
-    }
-
-    async fn poll_and_check(&mut self) -> Result<Vec<Record>, NotReadable> {
-        if self.reader.check_is_due() {
-            if let Some(partition) = self.reader.check(&self.checkpoints).await? {
-                self.checkpoints.prove(partition);
-            }
-            self.progress.reading();
-            ::metrics::gauge!(metrics::TOPIC_READABLE).set(1.0);
-        }
-        tokio::select! {
-            biased;
-            read = self.reader.poll() => read,
-            () = tokio::time::sleep_until(self.look_at.into()) => Ok(Vec::new()),
-        }
-    }
-
-    /// Surveys the topic and starts reading. What the store says counts, not what this process remembers.
-    async fn open(&mut self) -> Result<Result<Vec<Record>, NotReadable>, store::Error> {
-        let mut transaction = self.writer.begin().await?;
-        let checkpoints = transaction.checkpoints().await?;
-        drop(transaction);
-        let opening = match self.survey(&checkpoints).await? {
-            Ok(opening) => opening,
-            Err(error) => return Ok(Err(error)),
-        };
-        self.checkpoints = checkpoints;
-        self.checkpoints.prove_all();
-        if let Some(reason) = &opening.replaced {
-            tracing::error!(
-                reason,
-                topic = opening.origin.topic,
-                "the topic is not the one that was read so far: it is read again from its beginning, over the rows \
-                 there are; what they know already changes nothing"
-            );
-            ::metrics::counter!(metrics::RESTARTS_FROM_ZERO).increment(1);
-            let mut transaction = self.writer.begin().await?;
-            transaction.forget_checkpoints().await?;
-            transaction.commit().await?;
-            self.checkpoints = Checkpoints::default();
-        }
-        report::beheaded(&opening.beheaded);
-        if let Err(error) = self.reader.open(&opening) {
-            return Ok(Err(error));
-        }
-        self.checkpoints.of = Some(opening.origin);
-        self.progress.reading();
-        self.progress.stepped(&self.checkpoints, None);
-        ::metrics::gauge!(metrics::TOPIC_READABLE).set(1.0);
-        tracing::info!("the topic is verified and being read");
-        Ok(Ok(Vec::new()))
-    }
-
-    /// Surveys the topic. Brokers that do not answer take their time, and operators need not wait for them.
-    async fn survey(&mut self, checkpoints: &Checkpoints) -> Result<Result<Opening, NotReadable>, store::Error> {
-        let surveyor = self.reader.surveyor();
-        let mut survey = pin!(surveyor.survey(checkpoints));
-        loop {
-            tokio::select! {
-                biased;
-                surveyed = &mut survey => return Ok(surveyed),
-                () = tokio::time::sleep_until(self.look_at.into()) => self.look_for_wishes().await?,
-            }
         }
     }
 
@@ -322,6 +268,7 @@ impl Projector {
         incoming: Vec<Incoming>,
         besides: &[OrderId],
         checkpoints: Checkpoints,
+        origin: Origin<'_>,
     ) -> Result<Summary, store::Error> {
         let started = Instant::now();
         let records = incoming.len();
@@ -340,11 +287,15 @@ impl Projector {
         for order_id in besides {
             batch.heal(*order_id);
         }
-        let waiting = save::batch(&mut transaction, &batch, &checkpoints, self.changes_kept).await?;
+        batch.streamed = matches!(origin, Origin::Topic);
+        let waiting = save::batch(&mut transaction, &batch, &checkpoints, &self.filling).await?;
+        if let Origin::Log { after } = origin {
+            transaction.keep_log_after(Some(after)).await?;
+        }
         transaction.commit().await?;
         self.checkpoints = checkpoints;
         if let Some(waiting) = waiting {
-            report::waiting(waiting);
+            self.tell_waiting(waiting);
         }
         let summary = Summary::of(&batch);
         self.tell(&batch, summary, records, started.elapsed());
@@ -353,22 +304,14 @@ impl Projector {
 
     /// After the commit: readers who wait, and everybody who watches.
     fn tell(&self, batch: &Batch, summary: Summary, records: usize, took: Duration) {
-        let changed: BTreeSet<OrderId> = batch.applied.iter().map(|applied| applied.recorded.order_id).collect();
-        self.freshness.announce(changed);
+        let changed = batch.applied.iter().map(|applied| applied.recorded.order_id);
+        // An order that is stopped ends the wait for it too.
+        let waiting = batch.newly_parked().map(|parked| parked.order_id);
+        self.freshness.announce(changed.chain(waiting).collect::<BTreeSet<OrderId>>());
         let newest = batch.applied.iter().map(|applied| applied.recorded.occurred_at.timestamp_micros()).max();
         self.progress.stepped(&self.checkpoints, newest);
-        report::batch(batch, summary, records, took);
-    }
-
-    /// The topic cannot be read: what was read stays served, and the next step tries again.
-    fn lost(&mut self, error: &NotReadable) {
-        if !matches!(error, NotReadable::Kafka(chassis::kafka::Error::Transient { .. })) {
-            self.reader.close();
-        }
-        let why = ErrorChain(error).to_string();
-        ::metrics::gauge!(metrics::TOPIC_READABLE).set(0.0);
-        if self.progress.not_readable(why.clone()) {
-            tracing::warn!(error = why, "the topic cannot be read now");
+        if self.served {
+            report::batch(batch, summary, records, took);
         }
     }
 
@@ -376,14 +319,15 @@ impl Projector {
         let why = ErrorChain(error).to_string();
         tracing::error!(error = why, "a step of the projection failed and is tried again");
         ::metrics::counter!(metrics::STEP_FAILURES).increment(1);
-        self.progress.failed(why);
+        self.progress.failed(error.reason(), why);
     }
 }
 
-/// What reading brought.
-enum Read {
-    Records(Vec<Record>),
-    Nothing,
-    NotReadable,
-    NotOurTurn,
+/// Where events come from.
+#[derive(Debug, Clone, Copy)]
+enum Origin<'a> {
+    /// Each has a place in a partition.
+    Topic,
+    /// They have none; the reading goes on after this.
+    Log { after: &'a str },
 }

@@ -17,16 +17,14 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Admin;
 use crate::api::Api;
 use crate::config::{Config, ConfigError, MigrateAtStart};
+use crate::follow::{Follower, Projecting, Served, open_live};
 use crate::freshness::Freshness;
-use crate::healing::Healer;
 use crate::lag;
 use crate::log::{LogClient, LogError};
 use crate::metrics;
 use crate::progress::Progress;
-use crate::projector::Projector;
-use crate::reader::TopicReader;
 use crate::store::desk::Desk;
-use crate::store::{self, Opened, Store, open};
+use crate::store::{self, Generations, Store};
 
 /// Why the service does not start.
 #[derive(Debug, Error)]
@@ -74,12 +72,12 @@ impl Service {
         let admin_listen = config.admin_listen()?;
         let recorder = Metrics::install();
         metrics::describe();
-        let Opened { store, mut writer, keeper } = open(&config.database.url).await?;
-        if config.migrate == MigrateAtStart::Auto {
-            writer.migrate().await?;
-        }
+        let migrate = config.migrate == MigrateAtStart::Auto;
+        let generations = Generations::at(&config.database.url).await?;
+        let (number, opened) = open_live(&generations, migrate).await?;
+        let store = opened.store.clone();
         store.ping().await?;
-        let desk = writer.desk();
+        let desk = opened.writer.desk();
         let (listener, address) = bind(config.listen).await?;
         let (admin_listener, admin_address) = bind(admin_listen).await?;
 
@@ -90,32 +88,25 @@ impl Service {
         let api = Api::new(store.clone(), freshness.clone(), progress.clone(), config.default_currency)
             .streaming(config.streams.limits(), tasks.shutdown());
         let router = router(api, &health, &recorder);
-        let reader = TopicReader::new(config.kafka.brokers.clone(), config.kafka.topic_spec());
-        let projector = Projector::new(writer, reader, config.default_currency, freshness, progress.clone())
-            .keeping(config.streams.changes_kept);
-        let projector = match &config.log_url {
-            Some(url) => {
-                let (healer, healing) = Healer::new(LogClient::new(url)?, store.clone(), progress.clone());
-                tasks.spawn("healer", healer.run(tasks.shutdown()));
-                projector.healed_by(healing)
-            }
-            None => projector,
+        let log = config.log_url.as_ref().map(LogClient::new).transpose()?;
+        let projecting = Projecting {
+            kafka: config.kafka.clone(),
+            default_currency: config.default_currency,
+            freshness,
+            progress: progress.clone(),
+            changes_kept: config.streams.changes_kept,
+            log,
         };
+        let served = Served { store: store.clone(), desk: desk.clone() };
+        let follower = Follower::start(generations, projecting, migrate, served, (number, opened));
 
         let (grace, limits, shutdown) = (config.drain_grace(), config.http.clone(), tasks.shutdown());
         tasks.spawn("http", async move { serve(listener, router, &limits, shutdown).await });
         let (admin, limits, shutdown) =
             (admin_router(Admin::new(store.clone(), desk.clone())), config.http, tasks.shutdown());
         tasks.spawn("admin", async move { serve(admin_listener, admin, &limits, shutdown).await });
-        tasks.spawn("projector", projector.run(tasks.shutdown()));
-        match keeper {
-            // Ends when the projector has closed its writer.
-            Some(keeper) => {
-                tasks.spawn("lease", keeper.run());
-                tasks.spawn("freshness", watching.watch(store.clone(), tasks.shutdown()));
-            }
-            None => ::metrics::gauge!(metrics::OWNER).set(1.0),
-        }
+        tasks.spawn("projector", follower.run(tasks.shutdown()));
+        tasks.spawn("freshness", watching.watch(store.clone(), tasks.shutdown()));
         tasks.spawn("lag", lag::sample(config.kafka, store.clone(), progress.clone(), tasks.shutdown()));
         tasks.spawn("quick-check", quick_check(store.clone(), progress, tasks.shutdown()));
         tracing::info!(%address, admin = %admin_address, "order-query listens");

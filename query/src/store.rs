@@ -13,6 +13,8 @@ pub mod sqlite;
 
 mod list;
 
+mod cancellations;
+
 mod changes;
 
 pub mod desk;
@@ -25,31 +27,67 @@ mod reading;
 
 mod writing;
 
+mod generations;
+
+mod keeping;
+
+pub mod digest;
+
+pub use generations::Generations;
 mod intervening;
 
 pub use intake::rows::StoredLetter;
 
 use std::error::Error as StdError;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use chassis::config::Secret;
 use thiserror::Error;
 
 use crate::batch::{Batch, ParkedKey};
 use crate::checkpoint::Checkpoints;
+use crate::generation::FIRST;
 use crate::parked::Parked;
 use crate::projection::Totals;
+use crate::projections::cancellations::Cancellations;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::order_products::OrderProducts;
 use crate::projections::product_demand::ProductDemand;
 
-/// The read side: cheap to clone, never writes.
+/// The read side: cheap to clone, never writes. Clones are of the same generation: when one is pointed to another, all
+/// are, and the next question is answered from there.
 #[derive(Debug, Clone)]
-pub enum Store {
+pub struct Store {
+    tables: Arc<RwLock<Tables>>,
+}
+
+/// Where the tables of a generation are read.
+#[derive(Debug, Clone)]
+pub(crate) enum Tables {
     /// A file of this node.
     Sqlite(sqlite::Store),
     /// A database that nodes share.
     Postgres(postgres::Store),
+}
+
+impl Store {
+    fn new(tables: Tables) -> Self {
+        Self { tables: Arc::new(RwLock::new(tables)) }
+    }
+
+    fn tables(&self) -> Tables {
+        // An assignment cannot stop half-way.
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Answers from where `other` does, from the next question on; gives back what answered until now.
+    #[must_use = "the old one is to be closed"]
+    pub fn point_to(&self, other: &Self) -> Self {
+        let next = other.tables();
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        Self::new(std::mem::replace(&mut *tables, next))
+    }
 }
 
 /// The write side. There is one in a process, and one that may write at a time.
@@ -92,23 +130,22 @@ pub struct Opened {
     pub keeper: Option<postgres::Keeper>,
 }
 
-/// Opens the store that `url` names: `sqlite://…` or `postgres://…`.
+/// Opens the first generation of the store that `url` names: `sqlite://…` or `postgres://…`.
 ///
 /// # Errors
 ///
 /// When the URL is neither, or the database cannot be used.
 pub async fn open(url: &Secret) -> Result<Opened, Error> {
-    let scheme = url.expose().split_once(':').map_or("", |(scheme, _rest)| scheme);
-    match scheme {
-        "sqlite" => {
-            let (store, writer) = sqlite::open(url.expose()).await?;
-            Ok(Opened { store: Store::Sqlite(store), writer: Writer::Sqlite(writer), keeper: None })
-        }
-        "postgres" | "postgresql" => {
-            let (store, writer, keeper) = postgres::open(url)?;
-            Ok(Opened { store: Store::Postgres(store), writer: Writer::Postgres(writer), keeper: Some(keeper) })
-        }
-        _ => Err(Error::Unusable { reason: "its URL starts with neither sqlite: nor postgres:".to_owned() }),
+    Generations::at(url).await?.open(FIRST).await
+}
+
+impl Opened {
+    fn sqlite((store, writer): (sqlite::Store, sqlite::Writer)) -> Self {
+        Self { store: Store::new(Tables::Sqlite(store)), writer: Writer::Sqlite(writer), keeper: None }
+    }
+
+    fn postgres((store, writer, keeper): (postgres::Store, postgres::Writer, postgres::Keeper)) -> Self {
+        Self { store: Store::new(Tables::Postgres(store)), writer: Writer::Postgres(writer), keeper: Some(keeper) }
     }
 }
 
@@ -156,6 +193,16 @@ impl Error {
         }
     }
 
+    /// A stable name for people who must not see more.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Database(_) if self.is_transient() => "store-unreachable",
+            Self::Database(_) | Self::Server(_) | Self::Unusable { .. } | Self::Migrate(_) => "store-refused",
+            Self::Corrupt { .. } | Self::Json(_) => "row-corrupt",
+            Self::Superseded => "superseded",
+        }
+    }
+
     pub(crate) fn corrupt<E: Into<Box<dyn StdError + Send + Sync>>>(what: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Corrupt { what, source: source.into() }
     }
@@ -166,12 +213,8 @@ impl Error {
 pub struct Changes<'a> {
     /// Orders, history, dead letters and waiting events.
     pub batch: &'a Batch,
-    /// The customers' rows.
-    pub customers: &'a Rows<Customers>,
-    /// The days' rows.
-    pub daily_sales: &'a Rows<DailySales>,
-    /// The products' rows.
-    pub product_demand: &'a Rows<ProductDemand>,
+    /// The sums.
+    pub totals: &'a TotalsRows,
     /// Which orders have which products.
     pub order_products: &'a OrderProducts,
     /// How far the partitions are applied with this batch.
@@ -180,6 +223,15 @@ pub struct Changes<'a> {
     pub changes_kept: u32,
     /// This node's clock, in microseconds; told by what waits and what is set aside, never by a projection.
     pub now_micros: i64,
+}
+
+/// The rows of all totals, as far as a batch concerns them: made by [`Transaction::totals`].
+#[derive(Debug)]
+pub struct TotalsRows {
+    customers: Rows<Customers>,
+    daily_sales: Rows<DailySales>,
+    product_demand: Rows<ProductDemand>,
+    cancellations: Rows<Cancellations>,
 }
 
 /// Rows of a totals table by key.

@@ -23,7 +23,8 @@ pub(super) struct OrderBody<'o> {
     order_id: OrderId,
     /// `CREATED`, `PAID`, `SHIPPED`, `DELIVERED` or `CANCELLED`.
     status: &'static str,
-    /// How many events the order has: `min_version` of a read that must see this command.
+    /// How many events the order has: `min_version` of a read of it that must see this command, and with the id
+    /// before it, `after=ORDER_ID:VERSION`, the same for any list.
     #[schema(value_type = u32)]
     version: Version,
     #[schema(value_type = String)]

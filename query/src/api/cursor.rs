@@ -11,6 +11,7 @@ use chassis::http::problem::Problem;
 use domain::{Currency, CustomerId, OrderId, Sku};
 use uuid::Uuid;
 
+use crate::projections::cancellations::Reason;
 use crate::store::answer::Sort;
 
 /// A sort key that travels as a cursor.
@@ -90,6 +91,20 @@ impl Key for (Sku, Currency) {
     }
 }
 
+/// Cancellations: days since 1970, then customer and reason, between which stands what no customer's id contains.
+impl Key for (i64, CustomerId, Reason) {
+    fn to_bytes(&self) -> Vec<u8> {
+        let (day, customer, reason) = self;
+        [day.to_be_bytes().as_slice(), customer.as_str().as_bytes(), &[0], reason.as_str().as_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (day, rest) = bytes.split_first_chunk::<8>()?;
+        let (customer, reason) = str::from_utf8(rest).ok()?.split_once('\0')?;
+        Some((i64::from_be_bytes(*day), customer.parse().ok()?, Reason::from(reason)))
+    }
+}
+
 /// Reads a cursor; 400 `invalid-cursor` when it is none of this list.
 pub(super) fn decode<K: Key>(cursor: Option<&str>) -> Result<Option<K>, Problem> {
     let Some(cursor) = cursor else { return Ok(None) };
@@ -103,11 +118,12 @@ pub(super) fn invalid() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "invalid-cursor", "Invalid cursor", detail).error("cursor", "invalid", detail)
 }
 
-/// Tells where the next page is: the same question with another cursor.
+/// Tells where the next page is: the same question with another cursor. `after` is left behind: the first page has waited
+/// for it, and what it waited for does not go away.
 pub(super) fn link_next(response: &mut Response, path: &str, query: Option<&str>, last: &impl Key) {
     let mut next = form_urlencoded::Serializer::new(String::new());
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        if name != "cursor" {
+        if name != "cursor" && name != "after" {
             next.append_pair(&name, &value);
         }
     }

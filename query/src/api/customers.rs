@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Json, Path, Query};
 use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
-use domain::{Currency, CustomerId};
+use domain::{Currency, CustomerId, schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{Api, cursor, failed, page};
+use super::caching::{Holds, Tag};
+use super::fresh::{Seen, until_fresh};
+use super::{Api, built, cursor, failed, page};
+use crate::store;
 use crate::store::answer::CustomerTotals;
 
 /// A customer.
@@ -89,6 +92,10 @@ fn documents(rows: Vec<CustomerTotals>) -> Vec<CustomerDocument> {
 pub(super) struct ListQuery {
     /// Customers per page, 1 to 200; 50 unless given
     limit: Option<u32>,
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long, in
+    /// seconds, says `Prefer: wait=2`
+    #[param(value_type = Option<String>)]
+    after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before
     cursor: Option<String>,
 }
@@ -102,15 +109,20 @@ pub(super) struct ListQuery {
     responses(
         (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<CustomerDocument>),
         (status = 400, description = "A parameter is unknown or malformed", body = Problem),
+        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
+        (status = 503, description = "`after` was not reached in time", body = Problem),
     )
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
     RawQuery(raw): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let after: Option<CustomerId> = cursor::decode(query.cursor.as_deref())?;
+    until_fresh(&api, query.after, &headers).await?;
+    built(&api, "customers")?;
     let _permit = api.reads.try_enter()?;
     let rows = api.store.customers(None, after.as_ref(), limit + 1).await.map_err(failed)?;
     let mut customers = documents(rows);
@@ -123,26 +135,51 @@ pub(super) async fn list(
     Ok(response)
 }
 
+/// How fresh an answer has to be.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DetailQuery {
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long, in
+    /// seconds, says `Prefer: wait=2`
+    #[param(value_type = Option<String>)]
+    after: Option<Seen>,
+}
+
 /// Shows one customer.
 #[utoipa::path(
     get,
     path = "/customers/{id}",
     tag = "totals",
-    params(("id" = String, Path, description = "The customer")),
+    params(("id" = String, Path, description = "The customer"), DetailQuery),
     responses(
-        (status = 200, description = "The customer", body = CustomerDocument),
-        (status = 400, description = "The id is malformed", body = Problem),
+        (status = 200, description = "The customer; `ETag` is a digest of it", body = CustomerDocument),
+        (status = 304, description = "As it was: `If-None-Match` has its digest"),
+        (status = 400, description = "The id or a parameter is malformed", body = Problem),
         (status = 404, description = "Has no order, or none yet", body = Problem),
+        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
+        (status = 503, description = "`after` was not reached in time", body = Problem),
     )
 )]
 pub(super) async fn detail(
     State(api): State<Arc<Api>>,
     Path(id): Path<CustomerId>,
-) -> Result<Json<CustomerDocument>, Problem> {
+    Query(query): Query<DetailQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    until_fresh(&api, query.after, &headers).await?;
+    built(&api, "customers")?;
     let _permit = api.reads.try_enter()?;
     let rows = api.store.customers(Some(&id), None, 1).await.map_err(failed)?;
-    documents(rows).pop().map(Json).ok_or_else(|| {
+    let Some(customer) = documents(rows).pop() else {
         let detail = format!("no order of the customer {id} is applied");
-        Problem::new(StatusCode::NOT_FOUND, "unknown-customer", "Unknown customer", detail)
-    })
+        return Err(Problem::new(StatusCode::NOT_FOUND, "unknown-customer", "Unknown customer", detail));
+    };
+    let body = serde_json::to_string(&customer).map_err(|error| failed(store::Error::Json(error)))?;
+    // A customer has no version, and is small: what it shows names it.
+    let tag = Tag::new(Uuid::from_bytes(schema::digest(body.as_bytes())).simple(), Holds::ForNow);
+    if tag.is_known(&headers) {
+        return Ok(tag.not_modified());
+    }
+    Ok(tag.on(page::json(body)))
 }

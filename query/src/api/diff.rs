@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
 use chassis::http::extract::{Json, Path, Query};
 use chassis::http::problem::Problem;
 use domain::{OrderId, Version};
@@ -11,6 +13,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::caching::{Holds, Tag};
 use super::{Api, failed, unknown_order, unknown_version};
 use crate::store;
 use crate::time_travel::{self, Change, Moment};
@@ -59,7 +62,8 @@ pub(super) struct ChangeDocument {
     tag = "orders",
     params(("id" = Uuid, Path, description = "The order"), DiffQuery),
     responses(
-        (status = 200, description = "What changed, by field and then by SKU", body = DiffDocument),
+        (status = 200, description = "What changed, by field and then by SKU; `ETag` is both versions", body = DiffDocument),
+        (status = 304, description = "As it was: `If-None-Match` has both versions"),
         (status = 400, description = "The id or a parameter is missing, unknown or malformed", body = Problem),
         (status = 404, description = "The order or a version is not known, or not yet", body = Problem),
     )
@@ -68,14 +72,23 @@ pub(super) async fn diff(
     State(api): State<Arc<Api>>,
     Path(id): Path<Uuid>,
     Query(query): Query<DiffQuery>,
-) -> Result<Json<DiffDocument>, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let order_id = OrderId(id);
     let _permit = api.reads.try_enter()?;
-    let history = api.store.history(order_id).await.map_err(failed)?;
-    let Some(last) = history.last() else {
+    let Some(reached) = api.store.order_version(order_id).await.map_err(failed)? else {
         return Err(unknown_order(&api, order_id).await);
     };
-    let (from, to) = (Version(query.from), query.to.map_or(last.version, Version));
+    let (from, to) = (Version(query.from), query.to.map_or(reached, Version));
+    if let Some(version) = [from, to].into_iter().find(|version| *version > reached) {
+        return Err(unknown_version(order_id, Moment::Version(version)));
+    }
+    let holds = if query.to.is_some() { Holds::ForEver } else { Holds::ForNow };
+    let tag = Tag::new(format_args!("{from}-{to}"), holds);
+    if tag.is_known(&headers) {
+        return Ok(tag.not_modified());
+    }
+    let history = api.store.history(order_id).await.map_err(failed)?;
     let at = |version: Version| {
         if version == Version::default() {
             return Ok(None);
@@ -86,5 +99,5 @@ pub(super) async fn diff(
     let (before, after) = (at(from)?, at(to)?);
     let changes = time_travel::difference(before.as_ref(), after.as_ref());
     let changes = changes.map_err(|error| failed(store::Error::Json(error)))?;
-    Ok(Json(DiffDocument { order_id: id, from: from.0, to: to.0, changes }))
+    Ok(tag.on(Json(DiffDocument { order_id: id, from: from.0, to: to.0, changes })))
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::http::header::IF_NONE_MATCH;
+use axum::response::Response;
 use chassis::http::extract::{Json, Path, Query};
 use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
@@ -13,7 +15,8 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::fresh::until_fresh;
+use super::caching::{Holds, Tag};
+use super::fresh::{Seen, until_fresh};
 use super::{Api, failed, unknown_order};
 use crate::store;
 use crate::store::answer::Event;
@@ -80,9 +83,11 @@ pub(super) struct FreshQuery {
     tag = "orders",
     params(("id" = Uuid, Path, description = "The order"), FreshQuery),
     responses(
-        (status = 200, description = "Its events", body = Vec<EventDocument>),
+        (status = 200, description = "Its events; `ETag` is the order's version", body = Vec<EventDocument>),
+        (status = 304, description = "As it was: `If-None-Match` has the order's version"),
         (status = 400, description = "The id or a parameter is malformed", body = Problem),
         (status = 404, description = "Not known, or not yet", body = Problem),
+        (status = 409, description = "`min_version` cannot be reached by waiting", body = Problem),
         (status = 503, description = "`min_version` was not reached in time", body = Problem),
     )
 )]
@@ -91,14 +96,24 @@ pub(super) async fn history(
     Path(id): Path<Uuid>,
     Query(query): Query<FreshQuery>,
     headers: HeaderMap,
-) -> Result<Json<Vec<EventDocument>>, Problem> {
+) -> Result<Response, Problem> {
     let order_id = OrderId(id);
-    until_fresh(&api, order_id, query.min_version, &headers).await?;
+    until_fresh(&api, Seen::min_version(order_id, query.min_version), &headers).await?;
     let _permit = api.reads.try_enter()?;
-    let events = api.store.history(order_id).await.map_err(failed)?;
-    if events.is_empty() {
-        return Err(unknown_order(&api, order_id).await);
+    // What the client has is not read again.
+    if headers.contains_key(IF_NONE_MATCH)
+        && let Some(reached) = api.store.order_version(order_id).await.map_err(failed)?
+    {
+        let tag = Tag::new(reached, Holds::ForNow);
+        if tag.is_known(&headers) {
+            return Ok(tag.not_modified());
+        }
     }
-    let documents: Result<_, _> = events.into_iter().map(EventDocument::try_from).collect();
-    documents.map(Json).map_err(|error| failed(store::Error::Json(error)))
+    let events = api.store.history(order_id).await.map_err(failed)?;
+    let Some(last) = events.last() else {
+        return Err(unknown_order(&api, order_id).await);
+    };
+    let tag = Tag::new(last.version, Holds::ForNow);
+    let documents: Result<Vec<_>, _> = events.into_iter().map(EventDocument::try_from).collect();
+    Ok(tag.on(Json(documents.map_err(|error| failed(store::Error::Json(error)))?)))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::response::Response;
 use chassis::http::extract::{Json, Query};
 use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::caching::unkept;
 use super::{Api, failed, page};
 use crate::hex;
 use crate::store::answer::{Discarded, ListedLetter, ListedParked};
@@ -115,7 +117,7 @@ pub(super) struct LimitQuery {
     tag = "operations",
     responses((status = 200, description = "How it is doing", body = ProjectionDocument))
 )]
-pub(super) async fn projection(State(api): State<Arc<Api>>) -> Result<Json<ProjectionDocument>, Problem> {
+pub(super) async fn projection(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     let _permit = api.reads.try_enter()?;
     let backlog = api.store.backlog().await.map_err(failed)?;
     let topic = match api.progress.topic_problem() {
@@ -131,7 +133,7 @@ pub(super) async fn projection(State(api): State<Arc<Api>>) -> Result<Json<Proje
         lag: known.lag(),
     });
     let newest_event_at = api.progress.newest_event_micros().and_then(DateTime::from_timestamp_micros);
-    Ok(Json(ProjectionDocument {
+    Ok(unkept(Json(ProjectionDocument {
         topic,
         newest_event_at,
         dead_letters: backlog.dead_letters,
@@ -139,7 +141,7 @@ pub(super) async fn projection(State(api): State<Arc<Api>>) -> Result<Json<Proje
         parked: backlog.parked,
         oldest_parked_at: backlog.oldest_parked_micros.and_then(DateTime::from_timestamp_micros),
         partitions: partitions.collect(),
-    }))
+    })))
 }
 
 /// Lists the newest dead letters.
@@ -156,7 +158,7 @@ pub(super) async fn projection(State(api): State<Arc<Api>>) -> Result<Json<Proje
 pub(super) async fn dead_letters(
     State(api): State<Arc<Api>>,
     Query(query): Query<LimitQuery>,
-) -> Result<Json<Vec<LetterDocument>>, Problem> {
+) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let _permit = api.reads.try_enter()?;
     let letters = api.store.dead_letters(query.discarded, limit).await.map_err(failed)?;
@@ -172,7 +174,7 @@ pub(super) async fn dead_letters(
         seen_at: DateTime::from_timestamp_micros(letter.seen_at_micros).unwrap_or_default(),
         discarded: letter.discarded.map(DiscardedDocument::from),
     };
-    Ok(Json(letters.into_iter().map(document).collect()))
+    Ok(unkept(Json(letters.into_iter().map(document).collect::<Vec<_>>())))
 }
 
 /// Lists the events that wait.
@@ -186,10 +188,7 @@ pub(super) async fn dead_letters(
         (status = 400, description = "A parameter is unknown or malformed", body = Problem),
     )
 )]
-pub(super) async fn parked(
-    State(api): State<Arc<Api>>,
-    Query(query): Query<LimitQuery>,
-) -> Result<Json<Vec<ParkedDocument>>, Problem> {
+pub(super) async fn parked(State(api): State<Arc<Api>>, Query(query): Query<LimitQuery>) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let _permit = api.reads.try_enter()?;
     let parked = api.store.parked(query.discarded, limit).await.map_err(failed)?;
@@ -204,5 +203,5 @@ pub(super) async fn parked(
         parked_at: DateTime::from_timestamp_micros(parked.parked_at_micros).unwrap_or_default(),
         discarded: parked.discarded.map(DiscardedDocument::from),
     };
-    Ok(Json(parked.into_iter().map(document).collect()))
+    Ok(unkept(Json(parked.into_iter().map(document).collect::<Vec<_>>())))
 }

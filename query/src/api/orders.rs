@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use axum::http::header::{ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
 use chassis::http::extract::{Path, Query};
 use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
@@ -15,8 +14,9 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::caching::{Holds, Tag};
 use super::cursor::OrderKey;
-use super::fresh::until_fresh;
+use super::fresh::{Seen, until_fresh};
 use super::{Api, cursor, failed, invalid_query, page, stale, unknown_order, unknown_version};
 use crate::store::answer::{Detail, ListFilter, Page, Sort};
 use crate::time_travel::{self, Moment};
@@ -59,6 +59,10 @@ pub(super) struct ListQuery {
     count: bool,
     /// Orders per page, 1 to 200; 50 unless given
     limit: Option<u32>,
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long, in
+    /// seconds, says `Prefer: wait=2`
+    #[param(value_type = Option<String>)]
+    after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before
     cursor: Option<String>,
 }
@@ -165,15 +169,19 @@ pub(super) struct ItemDocument {
     responses(
         (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<OrderDocument>),
         (status = 400, description = "A parameter is unknown or malformed", body = Problem),
+        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
+        (status = 503, description = "`after` was not reached in time", body = Problem),
     )
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
     RawQuery(raw): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let (filter, page) = (query.filter(api.default_currency)?, query.page()?);
+    until_fresh(&api, query.after, &headers).await?;
     let _permit = api.reads.try_enter()?;
     let mut listed = api.store.list(&filter, &page, limit + 1).await.map_err(failed)?;
     let more = super::page::cut(&mut listed, limit);
@@ -224,6 +232,7 @@ impl DetailQuery {
         (status = 304, description = "As it was: `If-None-Match` has its version"),
         (status = 400, description = "The id or a parameter is malformed", body = Problem),
         (status = 404, description = "Not known, or not yet, or not at that time", body = Problem),
+        (status = 409, description = "`min_version` cannot be reached by waiting", body = Problem),
         (status = 503, description = "`min_version` was not reached in time", body = Problem),
     )
 )]
@@ -235,8 +244,18 @@ pub(super) async fn detail(
 ) -> Result<Response, Problem> {
     let order_id = OrderId(id);
     let moment = query.moment()?;
-    until_fresh(&api, order_id, query.min_version, &headers).await?;
+    until_fresh(&api, Seen::min_version(order_id, query.min_version), &headers).await?;
     let _permit = api.reads.try_enter()?;
+    if let Some(Moment::Version(version)) = moment {
+        let tag = Tag::new(version, Holds::ForEver);
+        // What the client has is not folded again, as long as it is a version that there is.
+        if version >= Version::FIRST && tag.is_known(&headers) {
+            let reached = api.store.order_version(order_id).await.map_err(failed)?;
+            if reached.is_some_and(|reached| version <= reached) {
+                return Ok(tag.not_modified());
+            }
+        }
+    }
     let detail = match moment {
         Some(moment) => past(&api, order_id, moment).await?,
         None => match api.store.order(order_id).await.map_err(failed)? {
@@ -244,13 +263,13 @@ pub(super) async fn detail(
             None => return Err(unknown_order(&api, order_id).await),
         },
     };
-    let etag = etag(&detail);
-    if headers.get(IF_NONE_MATCH).is_some_and(|known| matches(known, &etag)) {
-        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
+    let holds = if matches!(moment, Some(Moment::Version(_))) { Holds::ForEver } else { Holds::ForNow };
+    let stale = detail.waiting.as_ref().map_or("", |_waiting| "-stale");
+    let tag = Tag::new(format_args!("{}{stale}", detail.version), holds);
+    if tag.is_known(&headers) {
+        return Ok(tag.not_modified());
     }
-    let mut response = page::json(document(detail));
-    response.headers_mut().insert(ETAG, etag);
-    Ok(response)
+    Ok(tag.on(page::json(document(detail))))
 }
 
 /// The order as it was, by folding its first events again.
@@ -263,23 +282,6 @@ async fn past(api: &Api, order_id: OrderId, moment: Moment) -> Result<Detail, Pr
     let row = row.ok_or_else(|| unknown_version(order_id, moment))?;
     let document = row.to_document().map_err(|error| failed(error.into()))?;
     Ok(Detail { version: row.version, document, waiting: None })
-}
-
-/// Weak: the same version may be written with other bytes by another release.
-fn etag(detail: &Detail) -> HeaderValue {
-    let stale = detail.waiting.as_ref().map_or("", |_waiting| "-stale");
-    let etag = format!("W/\"{}{stale}\"", detail.version);
-    // Digits and letters are a header value.
-    HeaderValue::try_from(etag).unwrap_or_else(|_impossible| HeaderValue::from_static("W/\"0\""))
-}
-
-/// RFC 9110: weak comparison with any of a list, or with anything.
-fn matches(known: &HeaderValue, etag: &HeaderValue) -> bool {
-    let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    let (Ok(known), Ok(etag)) = (known.to_str(), etag.to_str()) else {
-        return false;
-    };
-    known.split(',').any(|known| known.trim() == "*" || opaque(known) == opaque(etag))
 }
 
 /// The stored document; an order that has events waiting says so, lest a reader take it for current.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Json, Query};
 use chassis::http::problem::Problem;
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Api, cursor, failed, page};
+use super::fresh::{Seen, until_fresh};
+use super::{Api, built, cursor, failed, page};
 use crate::store::answer::ProductTotals;
 
 /// The demand for a product in one currency.
@@ -46,6 +48,10 @@ pub(super) struct ListQuery {
     sku: Option<Sku>,
     /// Rows per page, 1 to 200; 50 unless given
     limit: Option<u32>,
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long, in
+    /// seconds, says `Prefer: wait=2`
+    #[param(value_type = Option<String>)]
+    after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before
     cursor: Option<String>,
 }
@@ -59,16 +65,21 @@ pub(super) struct ListQuery {
     responses(
         (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<ProductDocument>),
         (status = 400, description = "A parameter is unknown or malformed", body = Problem),
+        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
+        (status = 503, description = "`after` was not reached in time", body = Problem),
     )
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
     RawQuery(raw): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let after: Option<(Sku, Currency)> = cursor::decode(query.cursor.as_deref())?;
     let after = after.as_ref().map(|(sku, currency)| (sku, *currency));
+    until_fresh(&api, query.after, &headers).await?;
+    built(&api, "product_demand")?;
     let _permit = api.reads.try_enter()?;
     let mut rows = api.store.products(query.sku.as_ref(), after, limit + 1).await.map_err(failed)?;
     let more = page::cut(&mut rows, limit);

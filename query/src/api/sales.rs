@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Json, Query};
 use chassis::http::problem::Problem;
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Api, cursor, failed, page};
+use super::fresh::{Seen, until_fresh};
+use super::{Api, built, cursor, failed, page};
 use crate::store::answer::DayTotals;
 
 /// A day's sales in one currency.
@@ -54,6 +56,10 @@ pub(super) struct DailyQuery {
     currency: Option<Currency>,
     /// Rows per page, 1 to 200; 50 unless given
     limit: Option<u32>,
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long, in
+    /// seconds, says `Prefer: wait=2`
+    #[param(value_type = Option<String>)]
+    after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before
     cursor: Option<String>,
 }
@@ -67,17 +73,22 @@ pub(super) struct DailyQuery {
     responses(
         (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<DayDocument>),
         (status = 400, description = "A parameter is unknown or malformed", body = Problem),
+        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
+        (status = 503, description = "`after` was not reached in time", body = Problem),
     )
 )]
 pub(super) async fn daily(
     State(api): State<Arc<Api>>,
     Query(query): Query<DailyQuery>,
     RawQuery(raw): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let after: Option<(i64, Currency)> = cursor::decode(query.cursor.as_deref())?;
     let from = query.from.map_or(i64::MIN, |day| i64::from(day.to_epoch_days()));
     let to = query.to.map_or(i64::MAX, |day| i64::from(day.to_epoch_days()));
+    until_fresh(&api, query.after, &headers).await?;
+    built(&api, "daily_sales")?;
     let _permit = api.reads.try_enter()?;
     let mut rows = api.store.daily_sales(from, to, query.currency, after, limit + 1).await.map_err(failed)?;
     let more = page::cut(&mut rows, limit);

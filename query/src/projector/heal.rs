@@ -6,7 +6,7 @@ use chassis::telemetry::ErrorChain;
 use domain::OrderId;
 
 use super::intervene::{UNDONE_MAX, came_of, finish, may_pass, told};
-use super::{Projector, Summary, report, save};
+use super::{Projector, Summary, save};
 use crate::batch::Batch;
 use crate::healing::{Ask, Found, Healing};
 use crate::intake::{Incoming, Record};
@@ -98,7 +98,7 @@ impl Projector {
                 batch.take_besides(incoming);
             }
         }
-        let waiting = save::batch(&mut transaction, &batch, &checkpoints, self.changes_kept).await?;
+        let waiting = save::batch(&mut transaction, &batch, &checkpoints, &self.filling).await?;
         if let Some(wish) = &mut wish {
             let waiting = batch.waiting(order_id);
             finish(wish, Outcome { looked_at, waiting, error: failure, ..came_of(&batch) });
@@ -106,7 +106,7 @@ impl Projector {
         }
         transaction.commit().await?;
         if let Some(waiting) = waiting {
-            report::waiting(waiting);
+            self.tell_waiting(waiting);
         }
         self.tell_healed(order_id, &batch, started.elapsed());
         if let Some(wish) = &wish {

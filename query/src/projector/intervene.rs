@@ -8,7 +8,8 @@ use chrono::Utc;
 use domain::{Currency, OrderId};
 use uuid::Uuid;
 
-use super::{Projector, Summary, report, save};
+use super::save::{self, Filling};
+use super::{Projector, Summary};
 use crate::batch::{Batch, ParkedKey};
 use crate::checkpoint::Checkpoints;
 use crate::intake::{Incoming, Position};
@@ -63,7 +64,7 @@ impl Projector {
             false => transaction.checkpoints().await?,
         };
         let granting = Granting { checkpoints: &checkpoints, default_currency: self.default_currency };
-        let granted = granting.grant(&mut transaction, wished.clone(), self.changes_kept).await;
+        let granted = granting.grant(&mut transaction, wished.clone(), &self.filling).await;
         let Granted { wish, batch, waiting } = match granted {
             Ok(granted) => granted,
             Err(error) if may_pass(&error) => return Err(error),
@@ -75,7 +76,7 @@ impl Projector {
         };
         transaction.commit().await?;
         if let Some(waiting) = waiting {
-            report::waiting(waiting);
+            self.tell_waiting(waiting);
         }
         self.tell(&batch, Summary::of(&batch), 0, started.elapsed());
         told(&wish);
@@ -141,10 +142,10 @@ impl Granting<'_> {
         &self,
         transaction: &mut Transaction<'_>,
         mut wish: Intervention,
-        changes_kept: u32,
+        filling: &Filling,
     ) -> Result<Granted, store::Error> {
         let part = self.part(transaction, &wish).await?;
-        let waiting = save::batch(transaction, &part.batch, self.checkpoints, changes_kept).await?;
+        let waiting = save::batch(transaction, &part.batch, self.checkpoints, filling).await?;
         match part.reached {
             Some(reached) => {
                 wish.outcome = wish.outcome.and(part.outcome);

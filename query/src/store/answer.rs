@@ -5,6 +5,7 @@ use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
 use crate::intake::{Digest, Headers, Position};
 use crate::live::place::Anchor;
+use crate::projections::cancellations::Reason;
 use crate::sum::Sum;
 
 /// An order as it is served.
@@ -25,6 +26,22 @@ pub struct Waiting {
     pub cause: String,
     /// The first waiting version.
     pub version: Version,
+}
+
+/// How far an order is, for a reader who wants a version of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prospect {
+    /// How many of its events are applied; zero when it is not known.
+    pub reached: Version,
+    /// What keeps it from that version however long one waits, if anything does: its cause is `fork` or `newer`.
+    pub stopped: Option<Waiting>,
+}
+
+impl Prospect {
+    /// Whether waiting for `wanted` is over: it is there, or will not come.
+    pub fn is_settled(&self, wanted: Version) -> bool {
+        self.reached >= wanted || self.stopped.is_some()
+    }
 }
 
 /// An event as it is served.
@@ -156,6 +173,26 @@ pub struct ProductTotals {
     pub units: i64,
     /// Price times pieces, where the price is known.
     pub revenue: Sum,
+}
+
+/// Which cancellations a list shows.
+#[derive(Debug, Clone)]
+pub struct CancellationFilter {
+    /// Of this customer.
+    pub customer_id: Option<CustomerId>,
+    /// On this day or later, in days since 1970-01-01.
+    pub from_day: i64,
+    /// On this day or earlier.
+    pub to_day: i64,
+}
+
+/// How many orders a customer gave up on a day, for a reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CancellationTotals {
+    /// Days since 1970-01-01, who, and why.
+    pub key: (i64, CustomerId, Reason),
+    /// Orders given up.
+    pub orders: i64,
 }
 
 /// What was not applied: how much, and since when.

@@ -1,5 +1,6 @@
 //! Where operators' wishes are written down, by any node and beside whoever projects.
 
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::Connection as _;
@@ -17,9 +18,15 @@ const CONNECTIONS_MAX: u32 = 2;
 /// How long a wish waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes wishes, and nothing else. Cheap to clone.
+/// Writes wishes, and nothing else. Cheap to clone; clones write to the same generation, as with [`super::Store`].
 #[derive(Debug, Clone)]
-pub enum Desk {
+pub struct Desk {
+    place: Arc<RwLock<Place>>,
+}
+
+/// Where wishes are written.
+#[derive(Debug, Clone)]
+enum Place {
     /// A file of this node: it is opened for each wish, and waits for the projector's lock.
     Sqlite(Box<SqliteConnectOptions>),
     /// A database that nodes share.
@@ -29,26 +36,40 @@ pub enum Desk {
 impl Writer {
     /// A desk beside this writer.
     pub fn desk(&self) -> Desk {
-        match self {
-            Self::Sqlite(writer) => Desk::Sqlite(Box::new(writer.options().clone())),
+        let place = match self {
+            Self::Sqlite(writer) => Place::Sqlite(Box::new(writer.options().clone())),
             Self::Postgres(writer) => {
                 let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
-                Desk::Postgres(pool.connect_lazy_with(writer.options()))
+                Place::Postgres(pool.connect_lazy_with(writer.options()))
             }
-        }
+        };
+        Desk { place: Arc::new(RwLock::new(place)) }
     }
 }
 
 impl Desk {
+    fn place(&self) -> Place {
+        // An assignment cannot stop half-way.
+        self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes where `other` does, from the next wish on; gives back the desk as it was.
+    #[must_use = "the old one is to be closed"]
+    pub fn point_to(&self, other: &Self) -> Self {
+        let next = other.place();
+        let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+        Self { place: Arc::new(RwLock::new(std::mem::replace(&mut *place, next))) }
+    }
+
     /// Writes a wish down; false when too many wait already, or the projector keeps its file locked for too long.
     ///
     /// # Errors
     ///
     /// When the database fails.
     pub async fn write(&self, wish: &Intervention) -> Result<bool, Error> {
-        match self {
-            Self::Sqlite(options) => {
-                let mut connection = SqliteConnection::connect_with(options).await?;
+        match self.place() {
+            Place::Sqlite(options) => {
+                let mut connection = SqliteConnection::connect_with(&options).await?;
                 let written: Result<bool, Error> = async { write_wishes!(&mut connection, wish, UNDONE_MAX) }.await;
                 connection.close().await?;
                 match written {
@@ -56,13 +77,13 @@ impl Desk {
                     written => written,
                 }
             }
-            Self::Postgres(pool) => write_wishes!(pool, wish, UNDONE_MAX),
+            Place::Postgres(pool) => write_wishes!(&pool, wish, UNDONE_MAX),
         }
     }
 
     /// Closes what is open.
     pub async fn close(&self) {
-        if let Self::Postgres(pool) = self {
+        if let Place::Postgres(pool) = self.place() {
             pool.close().await;
         }
     }

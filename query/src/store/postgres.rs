@@ -6,6 +6,10 @@
 
 mod changes;
 
+mod digest;
+
+mod generations;
+
 mod intake;
 
 mod lease;
@@ -25,6 +29,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 
+pub use generations::Generations;
 pub use lease::{HEARTBEAT, Keeper, LEASE};
 
 use super::{Error, Turn};
@@ -65,13 +70,11 @@ pub struct Transaction {
     epoch: i64,
 }
 
-/// A store in the database that `url` names. The server is first asked when it is used.
-///
-/// # Errors
-///
-/// When the URL cannot be parsed.
-pub fn open(url: &Secret) -> Result<(Store, Writer, Keeper), Error> {
-    let reading = connect_options(url, "order-query", None)?.options([("default_transaction_read_only", "on")]);
+/// A store in the database that `url` names, in `schema` or where the URL says. The server is first asked when it is used.
+fn open(url: &Secret, schema: Option<&str>) -> Result<(Store, Writer, Keeper), Error> {
+    let place = schema.map(|schema| ("search_path", schema));
+    let reading =
+        connect_options(url, "order-query", None)?.options([("default_transaction_read_only", "on")]).options(place);
     let readers = PgPoolOptions::new()
         .max_connections(READERS_MAX)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -88,6 +91,7 @@ pub fn open(url: &Secret) -> Result<(Store, Writer, Keeper), Error> {
         // rows it stands for, and the topic tells them again.
         ("synchronous_commit", "off"),
     ]);
+    let options = options.options(place);
     let pool =
         PgPoolOptions::new().max_connections(WRITERS_MAX).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options);
     let (telling, told) = watch::channel(None);

@@ -1,24 +1,27 @@
 //! The API's questions, put to whichever store there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
 use super::answer::{
-    Backlog, Change, CustomerTotals, DayTotals, Detail, Event, LastChange, ListFilter, Listed, ListedLetter,
-    ListedParked, Page, ProductTotals, Waiting,
+    Backlog, CancellationFilter, CancellationTotals, Change, CustomerTotals, DayTotals, Detail, Event, LastChange,
+    ListFilter, Listed, ListedLetter, ListedParked, Page, ProductTotals, Prospect, Waiting,
 };
-use super::{Error, Store};
+use super::digest::{Digests, HistoryTuple, OrderTuple};
+use super::{Error, Store, Tables};
 use crate::checkpoint::Checkpoints;
+use crate::generation::Generation;
 use crate::intervention::{Intervention, LetterKey};
 use crate::live::place::Place;
+use crate::projections::cancellations::Reason;
 
 /// Asks the store, whichever it is.
 macro_rules! ask {
     ($self:ident, $store:ident => $answer:expr) => {
-        match $self {
-            Self::Sqlite($store) => $answer,
-            Self::Postgres($store) => $answer,
+        match $self.tables() {
+            Tables::Sqlite($store) => $answer,
+            Tables::Postgres($store) => $answer,
         }
     };
 }
@@ -39,15 +42,24 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn quick_check(&self) -> Result<Option<String>, Error> {
-        match self {
-            Self::Sqlite(store) => store.quick_check().await,
-            Self::Postgres(_) => Ok(None),
+        match self.tables() {
+            Tables::Sqlite(store) => store.quick_check().await,
+            Tables::Postgres(_) => Ok(None),
         }
     }
 
     /// Waits for the readers to finish and closes them.
     pub async fn close(&self) {
         ask!(self, store => store.close().await);
+    }
+
+    /// What the tables are; none before they are first written to.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or holds what we cannot have written.
+    pub async fn generation(&self) -> Result<Option<Generation>, Error> {
+        ask!(self, store => store.generation().await)
     }
 
     /// How far each partition is applied.
@@ -84,6 +96,15 @@ impl Store {
     /// When the database fails.
     pub async fn order_version(&self, id: OrderId) -> Result<Option<Version>, Error> {
         ask!(self, store => store.order_version(id).await)
+    }
+
+    /// How far an order is, and whether waiting can bring it to the version that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn prospect(&self, id: OrderId, wanted: Version) -> Result<Prospect, Error> {
+        ask!(self, store => store.prospect(id, wanted).await)
     }
 
     /// How many events of each of these orders are applied, as far as they are known.
@@ -173,6 +194,20 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<ProductTotals>, Error> {
         ask!(self, store => store.products(only, after, limit).await)
+    }
+
+    /// The first `limit` rows of cancellations after the key `after`, by day, customer and reason.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn cancellations(
+        &self,
+        filter: &CancellationFilter,
+        after: Option<&(i64, CustomerId, Reason)>,
+        limit: u32,
+    ) -> Result<Vec<CancellationTotals>, Error> {
+        ask!(self, store => store.cancellations(filter, after, limit).await)
     }
 
     /// What was not applied: how much, and since when.
@@ -298,5 +333,47 @@ impl Store {
     /// When the database fails.
     pub async fn head(&self) -> Result<Option<i64>, Error> {
         ask!(self, store => store.head().await)
+    }
+
+    /// What the rows of every projected table add up to, in one snapshot.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn digests(&self) -> Result<Digests, Error> {
+        ask!(self, store => store.digests().await)
+    }
+
+    /// Shows every applied event, by order and version.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails, or `see` does.
+    pub(crate) async fn walk_history(
+        &self,
+        see: impl FnMut(HistoryTuple) -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        ask!(self, store => store.walk_history(see).await)
+    }
+
+    /// Shows every order.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails, or `see` does.
+    pub(crate) async fn walk_orders(
+        &self,
+        see: impl FnMut(OrderTuple) -> Result<(), Error> + Send,
+    ) -> Result<(), Error> {
+        ask!(self, store => store.walk_orders(see).await)
+    }
+
+    /// The orders that have events which are not applied.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn stopped_orders(&self) -> Result<BTreeSet<OrderId>, Error> {
+        ask!(self, store => store.stopped_orders().await)
     }
 }

@@ -7,12 +7,15 @@ use domain::{Currency, OrderId, Version};
 use uuid::Uuid;
 
 use super::Error;
-use super::answer::{Backlog, CustomerTotals, DayTotals, Detail, Event, Listed, ProductTotals, Waiting};
+use super::answer::{
+    Backlog, CancellationTotals, CustomerTotals, DayTotals, Detail, Event, Listed, ProductTotals, Prospect, Waiting,
+};
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::gate::Cause;
 use crate::intake::{Digest, Headers, Position};
 use crate::parked::Parked;
 use crate::projection::Totals;
+use crate::projections::cancellations::{Cancellations, Reason};
 use crate::projections::customers::{CustomerRow, Customers};
 use crate::projections::daily_sales::{DailySales, DayRow};
 use crate::projections::orders::OrderRow;
@@ -27,6 +30,8 @@ pub(super) type CustomerRecord = (String, String, i64, i64, String, i64, Id);
 pub(super) type DayRecord = (i64, String, i64, i64, String);
 /// `sku, currency, units, revenue_minor`.
 pub(super) type ProductRecord = (String, String, i64, String);
+/// `day, customer_id, reason, orders`.
+pub(super) type CancellationRecord = (i64, String, String, i64);
 /// `order_id, version, digest, cause, partition_id, record_offset, message, headers`, and whether it is discarded.
 pub(super) type ParkedRecord = (Id, i64, Vec<u8>, String, i32, i64, String, String, bool);
 /// `partition_id, topic, cluster_id, next_offset, digest, proven_offset, proven_digest`.
@@ -46,6 +51,19 @@ pub(super) type BacklogRecord = (i64, Option<i64>, i64, Option<i64>);
 pub(super) fn backlog(record: BacklogRecord) -> Backlog {
     let (dead_letters, oldest_letter_micros, parked, oldest_parked_micros) = record;
     Backlog { dead_letters, oldest_letter_micros, parked, oldest_parked_micros }
+}
+
+/// `version` of the order `$1`, and `cause` and `version` of what keeps it from version `$2`, in either database: a fork
+/// stops an order wherever it is, and an event that needs a newer program stops it from there on.
+pub(super) const PROSPECT: &str = "select o.version, p.cause, p.version from (select 1 as one) as one \
+    left join orders as o on o.order_id = $1 left join (select cause, version from parked where order_id = $1 and \
+    discarded_at is null and (cause = 'fork' or cause = 'newer' and version <= $2) order by (cause = 'fork') desc, version limit 1) as p \
+    on true";
+pub(super) type ProspectRecord = (Option<i64>, Option<String>, Option<i64>);
+
+pub(super) fn prospect((reached, cause, waiting_version): ProspectRecord) -> Result<Prospect, Error> {
+    let reached = reached.map(version).transpose()?.unwrap_or_default();
+    Ok(Prospect { reached, stopped: cause.zip(waiting_version).map(waiting).transpose()? })
 }
 
 /// Every record of a result, as what it means.
@@ -129,6 +147,17 @@ pub(super) fn product_totals(record: ProductRecord) -> Result<ProductTotals, Err
         units,
         revenue: parse(&revenue, "a product's revenue")?,
     })
+}
+
+pub(super) fn cancellation(record: CancellationRecord) -> Result<(<Cancellations as Totals>::Key, i64), Error> {
+    let CancellationTotals { key, orders } = cancellation_totals(record)?;
+    Ok((key, orders))
+}
+
+pub(super) fn cancellation_totals(record: CancellationRecord) -> Result<CancellationTotals, Error> {
+    let (day, customer_id, reason, orders) = record;
+    let key = (day, parse(&customer_id, "a cancelling customer")?, Reason::from(reason.as_str()));
+    Ok(CancellationTotals { key, orders })
 }
 
 pub(super) fn parked(record: ParkedRecord) -> Result<(Parked, bool), Error> {

@@ -2,6 +2,10 @@
 
 mod changes;
 
+mod digest;
+
+mod generations;
+
 mod intake;
 
 mod load;
@@ -10,6 +14,9 @@ mod read;
 
 mod save;
 
+use std::ffi::OsString;
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -19,7 +26,9 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection as _, Sqlite};
 
-use super::Error;
+pub use generations::Generations;
+
+use super::{Error, Turn};
 
 /// The tables, as `sqlx migrate run --source migrations/query/sqlite` makes them.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations/query/sqlite");
@@ -43,10 +52,13 @@ pub struct Store {
     readers: SqlitePool,
 }
 
-/// The write side: the only connection that writes, but for operators' wishes.
+/// The write side: the only connection that projects, in whichever process it is.
 #[derive(Debug)]
 pub struct Writer {
     connection: SqliteConnection,
+    /// Whoever holds the lock on this file projects. The system takes it back when the process ends, however it ends.
+    lock: PathBuf,
+    held: Option<File>,
     options: Box<SqliteConnectOptions>,
 }
 
@@ -56,23 +68,23 @@ pub struct Transaction<'w> {
     inner: sqlx::Transaction<'w, Sqlite>,
 }
 
-/// Opens the file that `url` names, creating it when it is missing, with its one writer.
-///
-/// # Errors
-///
-/// When the URL names no file, the file cannot be opened, or the library is older than 3.51.3.
-pub async fn open(url: &str) -> Result<(Store, Writer), Error> {
+/// How the file that `url` names is opened.
+fn options(url: &str) -> Result<SqliteConnectOptions, Error> {
     let unusable = |reason: String| Error::Unusable { reason };
     if url.contains(":memory:") || url.contains("mode=memory") {
         return Err(unusable("a database in memory cannot be shared by a writer and its readers".to_owned()));
     }
-    let options = SqliteConnectOptions::from_str(url)
+    Ok(SqliteConnectOptions::from_str(url)
         .map_err(|error| unusable(error.to_string()))?
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
         .pragma("temp_store", "memory")
         // Reading through a map turns an I/O error into a signal that ends the process.
-        .pragma("mmap_size", "0");
+        .pragma("mmap_size", "0"))
+}
+
+/// Opens a file, creating it when it is missing, with its one writer.
+async fn open(options: SqliteConnectOptions) -> Result<(Store, Writer), Error> {
     let writing = options
         .clone()
         .create_if_missing(true)
@@ -83,6 +95,8 @@ pub async fn open(url: &str) -> Result<(Store, Writer), Error> {
         .pragma("cache_size", CACHE_SIZE);
     let mut connection = SqliteConnection::connect_with(&writing).await?;
     check_version(&mut connection).await?;
+    let mut lock = OsString::from(options.get_filename());
+    lock.push(".lock");
     let reading = options.read_only(true).pragma("cache_size", READER_CACHE_SIZE).pragma("query_only", "on");
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS_MAX)
@@ -90,7 +104,7 @@ pub async fn open(url: &str) -> Result<(Store, Writer), Error> {
         // A file does not go away like a server does; asking before each use costs a hop.
         .test_before_acquire(false)
         .connect_lazy_with(reading);
-    Ok((Store { readers }, Writer { connection, options: Box::new(writing) }))
+    Ok((Store { readers }, Writer { connection, options: Box::new(writing), lock: lock.into(), held: None }))
 }
 
 async fn check_version(connection: &mut SqliteConnection) -> Result<(), Error> {
@@ -128,18 +142,46 @@ impl Writer {
     }
 
     pub(crate) async fn migrate(&mut self) -> Result<(), Error> {
-        MIGRATOR.run(&mut self.connection).await?;
+        // Not `run`: of its future the compiler cannot see that it may move between threads.
+        MIGRATOR.run_direct(None, &mut self.connection, false).await?;
         Ok(())
+    }
+
+    /// Whether this process projects into the file.
+    pub(crate) fn turn(&mut self) -> Turn {
+        if self.held.is_some() {
+            return Turn::Ours;
+        }
+        match File::create(&self.lock).map(|file| file.try_lock().map(|()| file)) {
+            Ok(Ok(file)) => {
+                self.held = Some(file);
+                Turn::New
+            }
+            Ok(Err(TryLockError::WouldBlock)) => Turn::NotOurs,
+            Err(error) | Ok(Err(TryLockError::Error(error))) => {
+                tracing::error!(%error, lock = %self.lock.display(), "the read model's lock cannot be taken");
+                Turn::NotOurs
+            }
+        }
+    }
+
+    pub(crate) fn give_back(&mut self) {
+        self.held = None;
     }
 
     // Immediate: nobody else's write can come between the loads and the saves.
     pub(crate) async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
+        if self.turn() == Turn::NotOurs {
+            return Err(Error::Superseded);
+        }
         let inner = self.connection.begin_with("begin immediate").await?;
         Ok(Transaction { inner })
     }
 
+    /// The lock goes last: whoever takes it finds the file closed.
     pub(crate) async fn close(self) -> Result<(), Error> {
         self.connection.close().await?;
+        drop(self.held);
         Ok(())
     }
 }

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::OrderId;
 
-use super::{Changes, Error, Rows, Transaction, Turn, Writer};
-use crate::batch::Known;
+use super::{Changes, Error, TotalsRows, Transaction, Turn, Writer};
+use crate::batch::{Batch, Known};
 use crate::checkpoint::Checkpoints;
+use crate::generation::{Built, Generation, Revisions};
 use crate::intake::Incoming;
 use crate::live::place::Place;
-use crate::projection::Totals;
+use crate::projection::Facts;
+use crate::projections::cancellations::Cancellations;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::product_demand::ProductDemand;
@@ -24,6 +26,17 @@ macro_rules! within {
     };
 }
 
+/// The rows of one projection that a batch concerns, loaded by its keys and folded; none where another revision of it
+/// fills the table.
+macro_rules! folded {
+    ($self:ident, $batch:ident, $revisions:ident, $projection:ty, $load:ident) => {{
+        let folds = $revisions.folds(stringify!($load));
+        let facts = Facts::<$projection>::of($batch.changes().filter(|_change| folds));
+        let keys = facts.keys();
+        facts.fold_into(within!($self, transaction => transaction.$load(&keys).await?))
+    }};
+}
+
 impl Writer {
     /// Applies the migrations that are missing.
     ///
@@ -34,11 +47,16 @@ impl Writer {
         within!(self, writer => writer.migrate().await)
     }
 
-    /// Whether this node projects now, as far as it knows. A file of its own always is its own.
+    /// Whether this node projects now, as far as it knows.
     pub fn turn(&mut self) -> Turn {
+        within!(self, writer => writer.turn())
+    }
+
+    /// Gives the right to project back, as the end of the process would. Where a lease is the right, its keeper does.
+    pub fn give_back(&mut self) {
         match self {
-            Self::Sqlite(_) => Turn::Ours,
-            Self::Postgres(writer) => writer.turn(),
+            Self::Sqlite(writer) => writer.give_back(),
+            Self::Postgres(_) => {}
         }
     }
 
@@ -108,34 +126,18 @@ impl Transaction<'_> {
         Ok(known)
     }
 
-    /// The rows of these customers, as far as there are any.
+    /// The sums after a batch: the rows that it concerns, with its facts folded in.
     ///
     /// # Errors
     ///
     /// When the database fails or holds what we cannot have written.
-    pub async fn customers(&mut self, keys: &[<Customers as Totals>::Key]) -> Result<Rows<Customers>, Error> {
-        within!(self, transaction => transaction.customers(keys).await)
-    }
-
-    /// The rows of these days, as far as there are any.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails or holds what we cannot have written.
-    pub async fn daily_sales(&mut self, keys: &[<DailySales as Totals>::Key]) -> Result<Rows<DailySales>, Error> {
-        within!(self, transaction => transaction.daily_sales(keys).await)
-    }
-
-    /// The rows of these products, as far as there are any.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails or holds what we cannot have written.
-    pub async fn product_demand(
-        &mut self,
-        keys: &[<ProductDemand as Totals>::Key],
-    ) -> Result<Rows<ProductDemand>, Error> {
-        within!(self, transaction => transaction.product_demand(keys).await)
+    pub async fn totals(&mut self, batch: &Batch, revisions: &Revisions) -> Result<TotalsRows, Error> {
+        Ok(TotalsRows {
+            customers: folded!(self, batch, revisions, Customers, customers),
+            daily_sales: folded!(self, batch, revisions, DailySales, daily_sales),
+            product_demand: folded!(self, batch, revisions, ProductDemand, product_demand),
+            cancellations: folded!(self, batch, revisions, Cancellations, cancellations),
+        })
     }
 
     /// How far each partition is applied.
@@ -203,5 +205,86 @@ impl Transaction<'_> {
     /// When the database fails.
     pub async fn forget_checkpoints(&mut self) -> Result<(), Error> {
         within!(self, transaction => transaction.forget_checkpoints().await)
+    }
+
+    /// What the tables are; none before they are first written to.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails or holds what we cannot have written.
+    pub async fn generation(&mut self) -> Result<Option<Generation>, Error> {
+        within!(self, transaction => transaction.generation().await)
+    }
+
+    /// Says what the tables are, unless they say so already.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn begin_generation(&mut self, begun: &Generation) -> Result<(), Error> {
+        within!(self, transaction => transaction.begin_generation(begun).await)
+    }
+
+    /// Says how far the building is.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn tell_built(&mut self, built: Built) -> Result<(), Error> {
+        within!(self, transaction => transaction.tell_built(built).await)
+    }
+
+    /// Says that the generation was verified, with what that counted.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn complete_generation(&mut self, now_micros: i64, report: &str) -> Result<(), Error> {
+        within!(self, transaction => transaction.complete_generation(now_micros, report).await)
+    }
+
+    /// Where the reading of the log goes on, and where the topic is read from after it, as they were kept.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn log_state(&mut self) -> Result<(Option<String>, Option<String>), Error> {
+        within!(self, transaction => transaction.log_state().await)
+    }
+
+    /// Keeps where the reading of the log goes on.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn keep_log_after(&mut self, after: Option<&str>) -> Result<(), Error> {
+        within!(self, transaction => transaction.keep_log_after(after).await)
+    }
+
+    /// Keeps where the topic is read from after the log.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn keep_log_anchors(&mut self, anchors: &str) -> Result<(), Error> {
+        within!(self, transaction => transaction.keep_log_anchors(anchors).await)
+    }
+
+    /// Removes the indexes that only readers need, remembering them: rows that come in bulk come faster.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn defer_indexes(&mut self) -> Result<(), Error> {
+        within!(self, transaction => transaction.defer_indexes().await)
+    }
+
+    /// Makes the indexes that were deferred.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn make_indexes(&mut self) -> Result<(), Error> {
+        within!(self, transaction => transaction.make_indexes().await)
     }
 }

@@ -38,7 +38,7 @@ async fn rows_and_answers_are_the_same() {
         format!("/orders/{}", order(21)),
         "/customers/%C3%84".to_owned(),
     ];
-    let lists = ["/orders", "/customers", "/sales/daily", "/products"];
+    let lists = ["/orders", "/customers", "/sales/daily", "/products", "/cancellations"];
     paths.extend(lists.map(|list| format!("{list}?limit=3")));
     paths.extend(
         [

@@ -15,11 +15,17 @@ mod transaction;
 
 mod totals;
 
+mod cancellations;
+
 mod lists;
 
 mod plans;
 
 mod orders;
+
+mod waiting;
+
+mod caching;
 
 mod time_travel;
 

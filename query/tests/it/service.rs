@@ -36,7 +36,7 @@ async fn request(address: std::net::SocketAddr, method: &str, path: &str) -> Str
     answer
 }
 
-async fn service(world: &World) -> Service {
+async fn service(world: &mut World) -> Service {
     world.steps_down().await;
     let url = world.place.url();
     let arguments =
@@ -47,8 +47,8 @@ async fn service(world: &World) -> Service {
 }
 
 async fn an_open_stream_does_not_hold_up_its_end(kind: Kind) {
-    let world = World::new(kind).await;
-    let service = service(&world).await;
+    let mut world = World::new(kind).await;
+    let service = service(&mut world).await;
     let mut stream = tokio::net::TcpStream::connect(service.address()).await.unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(service.run(stopped));
@@ -71,7 +71,7 @@ async fn an_open_stream_does_not_hold_up_its_end(kind: Kind) {
 async fn it_serves_what_it_has_while_no_broker_is_there(kind: Kind) {
     let mut world = World::new(kind).await;
     world.happen(&whole_life(1)).await;
-    let service = service(&world).await;
+    let service = service(&mut world).await;
     let address = service.address();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(service.run(stopped));
@@ -95,7 +95,7 @@ async fn it_serves_what_it_has_while_no_broker_is_there(kind: Kind) {
 async fn operators_have_a_listener_of_their_own(kind: Kind) {
     let mut world = World::new(kind).await;
     world.happen(&whole_life(1)[1..]).await;
-    let service = service(&world).await;
+    let service = service(&mut world).await;
     let (public, admin) = (service.address(), service.admin_address());
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(service.run(stopped));

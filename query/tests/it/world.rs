@@ -1,5 +1,7 @@
 //! A query service over a store of its own, of either kind, and a topic that exists in the test alone.
 
+mod dump;
+
 use std::time::Duration;
 
 use axum::Router;
@@ -27,7 +29,6 @@ use query::service::{admin_router, router};
 use query::store::postgres::{self, Keeper};
 use query::store::{Opened, Store, open};
 use serde_json::Value;
-use sqlx::PgPool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -136,7 +137,7 @@ impl World {
     }
 
     /// The same rows under a new process that reads this topic.
-    pub(crate) async fn restarted(self, brokers: Brokers, topic: &str) -> Self {
+    pub(crate) async fn restarted(mut self, brokers: Brokers, topic: &str) -> Self {
         self.steps_down().await;
         let Self { kind, place, projector, .. } = self;
         drop(projector);
@@ -144,7 +145,8 @@ impl World {
     }
 
     /// Gives the right to project back, where there is one.
-    pub(crate) async fn steps_down(&self) {
+    pub(crate) async fn steps_down(&mut self) {
+        self.projector.writer().give_back();
         if let Some(keeper) = &self.keeper {
             keeper.release().await.unwrap();
         }
@@ -206,57 +208,10 @@ impl World {
         }
     }
 
-    /// Every projected row, tables and rows in a fixed order: what "the same read model" means, in either store.
+    /// Every projected row.
     pub(crate) async fn dump(&self) -> Vec<Value> {
-        match &self.place {
-            Place::Folder(_folder, raw) => dump_sqlite(raw).await,
-            Place::Database(database) => dump_postgres(&database.pool()).await,
-        }
+        dump::dump(&self.place).await
     }
-}
-
-async fn dump_sqlite(raw: &SqlitePool) -> Vec<Value> {
-    let statements = [
-        "select json_array(hex(order_id), customer_id, status, currency, total_minor, version, created_at, \
-         document) from orders order by order_id",
-        "select json_array(hex(order_id), version, hex(event_id), event_type, occurred_at, hex(digest), message, \
-         actor, correlation_id, causation_id) from order_history order by order_id, version",
-        "select json_array(customer_id, currency, orders, cancellations, spend_minor, last_order_at, \
-         hex(last_order_id)) from customers order by customer_id, currency",
-        "select json_array(day, currency, orders, cancellations, revenue_minor) from daily_sales \
-         order by day, currency",
-        "select json_array(sku, currency, units, revenue_minor) from product_demand order by sku, currency",
-        "select json_array(sku, created_at, hex(order_id), currency, total_minor) from order_products order by sku, created_at, order_id",
-    ];
-    let mut dump = Vec::new();
-    for statement in statements {
-        let rows: Vec<String> = sqlx::query_scalar(statement).fetch_all(raw).await.unwrap();
-        dump.extend(rows.iter().map(|row| serde_json::from_str::<Value>(row).unwrap()));
-    }
-    dump
-}
-
-async fn dump_postgres(raw: &PgPool) -> Vec<Value> {
-    let statements = [
-        "select json_build_array(upper(encode(order_id, 'hex')), customer_id, status, currency, total_minor, version, \
-         created_at, document) from orders order by order_id",
-        "select json_build_array(upper(encode(order_id, 'hex')), version, upper(encode(event_id, 'hex')), event_type, \
-         occurred_at, upper(encode(digest, 'hex')), message, actor, correlation_id, causation_id) from order_history \
-         order by order_id, version",
-        "select json_build_array(customer_id, currency, orders, cancellations, spend_minor, last_order_at, \
-         upper(encode(last_order_id, 'hex'))) from customers order by customer_id, currency",
-        "select json_build_array(day, currency, orders, cancellations, revenue_minor) from daily_sales \
-         order by day, currency",
-        "select json_build_array(sku, currency, units, revenue_minor) from product_demand order by sku, currency",
-        "select json_build_array(sku, created_at, upper(encode(order_id, 'hex')), currency, total_minor) from order_products \
-         order by sku, created_at, order_id",
-    ];
-    let mut dump = Vec::new();
-    for statement in statements {
-        let rows: Vec<Value> = sqlx::query_scalar(statement).fetch_all(raw).await.unwrap();
-        dump.extend(rows);
-    }
-    dump
 }
 
 /// One process of the service.

@@ -9,11 +9,12 @@ use crate::checkpoint::Checkpoints;
 use crate::intake::Digest;
 use crate::parked::Parked;
 use crate::projection::Totals;
+use crate::projections::cancellations::Cancellations;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::orders::OrderRow;
 use crate::projections::product_demand::ProductDemand;
-use crate::store::record::{self, CustomerRecord, DayRecord, Id, ParkedRecord, ProductRecord};
+use crate::store::record::{self, CancellationRecord, CustomerRecord, DayRecord, Id, ParkedRecord, ProductRecord};
 use crate::store::{Error, Rows};
 
 /// The checkpoints, for the projector and for whoever watches it.
@@ -117,6 +118,23 @@ impl Transaction {
         .fetch_all(&mut *self.inner)
         .await?;
         record::all(records, record::product)
+    }
+
+    pub(crate) async fn cancellations(
+        &mut self,
+        keys: &[<Cancellations as Totals>::Key],
+    ) -> Result<Rows<Cancellations>, Error> {
+        let records: Vec<CancellationRecord> = sqlx::query_as(
+            "select c.day, c.customer_id, c.reason, c.orders \
+             from unnest($1::bigint[], $2::text[], $3::text[]) as k (day, customer_id, reason) \
+             join cancellations as c using (day, customer_id, reason)",
+        )
+        .bind(keys.iter().map(|(day, _customer, _reason)| *day).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(_day, customer, _reason)| customer.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(_day, _customer, reason)| reason.as_str()).collect::<Vec<_>>())
+        .fetch_all(&mut *self.inner)
+        .await?;
+        record::all(records, record::cancellation)
     }
 
     pub(crate) async fn checkpoints(&mut self) -> Result<Checkpoints, Error> {

@@ -10,10 +10,13 @@ impl Transaction {
     pub(crate) async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
         self.save_orders(changes).await?;
         self.save_history(changes).await?;
-        self.save_changes(changes).await?;
+        if changes.batch.streamed {
+            self.save_changes(changes).await?;
+        }
         self.save_customers(changes).await?;
         self.save_daily_sales(changes).await?;
         self.save_product_demand(changes).await?;
+        self.save_cancellations(changes).await?;
         self.save_order_products(changes.order_products).await?;
         self.save_waiting(changes).await?;
         self.save_dead_letters(changes).await?;
@@ -102,7 +105,7 @@ impl Transaction {
     }
 
     async fn save_customers(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
-        let rows: Vec<_> = changes.customers.iter().collect();
+        let rows: Vec<_> = changes.totals.customers.iter().collect();
         if rows.is_empty() {
             return Ok(());
         }
@@ -128,7 +131,7 @@ impl Transaction {
     }
 
     async fn save_daily_sales(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
-        let rows: Vec<_> = changes.daily_sales.iter().collect();
+        let rows: Vec<_> = changes.totals.daily_sales.iter().collect();
         if rows.is_empty() {
             return Ok(());
         }
@@ -149,7 +152,7 @@ impl Transaction {
     }
 
     async fn save_product_demand(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
-        let rows: Vec<_> = changes.product_demand.iter().collect();
+        let rows: Vec<_> = changes.totals.product_demand.iter().collect();
         if rows.is_empty() {
             return Ok(());
         }
@@ -162,6 +165,25 @@ impl Transaction {
         .bind(column(&rows, |((_sku, currency), _row)| currency.code()))
         .bind(column(&rows, |(_key, row)| row.units))
         .bind(column(&rows, |(_key, row)| row.revenue.to_string()))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    async fn save_cancellations(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
+        let rows: Vec<_> = changes.totals.cancellations.iter().collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "insert into cancellations (day, customer_id, reason, orders) \
+             select * from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) \
+             on conflict (day, customer_id, reason) do update set orders = excluded.orders",
+        )
+        .bind(column(&rows, |((day, _customer, _reason), _orders)| *day))
+        .bind(column(&rows, |((_day, customer, _reason), _orders)| customer.as_str()))
+        .bind(column(&rows, |((_day, _customer, reason), _orders)| reason.as_str()))
+        .bind(column(&rows, |(_key, orders)| **orders))
         .execute(&mut *self.inner)
         .await?;
         Ok(())

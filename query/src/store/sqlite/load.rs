@@ -9,11 +9,12 @@ use crate::checkpoint::Checkpoints;
 use crate::intake::Digest;
 use crate::parked::Parked;
 use crate::projection::Totals;
+use crate::projections::cancellations::Cancellations;
 use crate::projections::customers::Customers;
 use crate::projections::daily_sales::DailySales;
 use crate::projections::orders::OrderRow;
 use crate::projections::product_demand::ProductDemand;
-use crate::store::record::{self, CustomerRecord, DayRecord, Id, ParkedRecord, ProductRecord};
+use crate::store::record::{self, CancellationRecord, CustomerRecord, DayRecord, Id, ParkedRecord, ProductRecord};
 use crate::store::{Error, Rows};
 
 /// The checkpoints, for the projector and for whoever watches it.
@@ -109,6 +110,20 @@ impl Transaction<'_> {
         .fetch_all(&mut *self.inner)
         .await?;
         record::all(records, record::product)
+    }
+
+    pub(crate) async fn cancellations(
+        &mut self,
+        keys: &[<Cancellations as Totals>::Key],
+    ) -> Result<Rows<Cancellations>, Error> {
+        let records: Vec<CancellationRecord> = sqlx::query_as(
+            "select c.day, c.customer_id, c.reason, c.orders from json_each(?1) as k cross join cancellations as c \
+             on c.day = (k.value ->> 0) and c.customer_id = (k.value ->> 1) and c.reason = (k.value ->> 2)",
+        )
+        .bind(serde_json::to_string(keys)?)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        record::all(records, record::cancellation)
     }
 
     pub(crate) async fn checkpoints(&mut self) -> Result<Checkpoints, Error> {

@@ -6,12 +6,14 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 use super::Store;
 use super::load::{CHECKPOINTS, hex};
 use crate::checkpoint::Checkpoints;
+use crate::projections::cancellations::Reason;
 use crate::store::answer::{
-    CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, Page, ProductTotals, Waiting,
+    CancellationFilter, CancellationTotals, CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, Page,
+    ProductTotals, Prospect, Waiting,
 };
 use crate::store::list::Dialect;
 use crate::store::record::{self, CustomerRecord, DayRecord, DetailRecord, EventRecord, ProductRecord};
-use crate::store::{Error, list};
+use crate::store::{Error, cancellations, list};
 
 const DIALECT: Dialect = Dialect { explain: "explain query plan ", filter_only: "+" };
 
@@ -50,6 +52,15 @@ impl Store {
             .fetch_optional(&self.readers)
             .await?;
         found.map(record::version).transpose()
+    }
+
+    pub(crate) async fn prospect(&self, id: OrderId, wanted: Version) -> Result<Prospect, Error> {
+        let found = sqlx::query_as(record::PROSPECT)
+            .bind(id.0.as_bytes().as_slice())
+            .bind(i64::from(wanted))
+            .fetch_one(&self.readers)
+            .await?;
+        record::prospect(found)
     }
 
     pub(crate) async fn order_versions(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, Version)>, Error> {
@@ -157,5 +168,15 @@ impl Store {
         .fetch_all(&self.readers)
         .await?;
         record::all(records, record::product_totals)
+    }
+
+    pub(crate) async fn cancellations(
+        &self,
+        filter: &CancellationFilter,
+        after: Option<&(i64, CustomerId, Reason)>,
+        limit: u32,
+    ) -> Result<Vec<CancellationTotals>, Error> {
+        let records = cancellations::page(filter, after, limit).build_query_as().fetch_all(&self.readers).await?;
+        record::all(records, record::cancellation_totals)
     }
 }

@@ -14,7 +14,9 @@ impl Transaction<'_> {
     pub(crate) async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
         self.save_orders(changes).await?;
         self.save_history(changes).await?;
-        self.save_changes(changes).await?;
+        if changes.batch.streamed {
+            self.save_changes(changes).await?;
+        }
         self.save_totals(changes).await?;
         self.save_order_products(changes).await?;
         self.save_waiting(changes).await?;
@@ -98,6 +100,7 @@ impl Transaction<'_> {
 
     async fn save_totals(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
         let customers: Vec<_> = changes
+            .totals
             .customers
             .iter()
             .map(|((customer, currency), row)| {
@@ -116,6 +119,7 @@ impl Transaction<'_> {
         self.execute(statement, &customers).await?;
 
         let days: Vec<_> = changes
+            .totals
             .daily_sales
             .iter()
             .map(|((day, currency), row)| (day, currency, row.orders, row.cancellations, row.revenue.to_string()))
@@ -127,6 +131,7 @@ impl Transaction<'_> {
         self.execute(statement, &days).await?;
 
         let products: Vec<_> = changes
+            .totals
             .product_demand
             .iter()
             .map(|((sku, currency), row)| (sku, currency, row.units, row.revenue.to_string()))
@@ -135,7 +140,18 @@ impl Transaction<'_> {
             select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(?1) where true \
             on conflict (sku, currency) do update set units = excluded.units, \
             revenue_minor = excluded.revenue_minor";
-        self.execute(statement, &products).await
+        self.execute(statement, &products).await?;
+
+        let cancellations: Vec<_> = changes
+            .totals
+            .cancellations
+            .iter()
+            .map(|((day, customer, reason), orders)| (day, customer, reason, orders))
+            .collect();
+        let statement = "insert into cancellations (day, customer_id, reason, orders) \
+            select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(?1) where true \
+            on conflict (day, customer_id, reason) do update set orders = excluded.orders";
+        self.execute(statement, &cancellations).await
     }
 
     async fn save_order_products(&mut self, changes: &Changes<'_>) -> Result<(), Error> {

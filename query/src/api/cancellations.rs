@@ -1,0 +1,101 @@
+//! `GET /cancellations`.
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use chassis::http::extract::{Json, Query};
+use chassis::http::problem::Problem;
+use chrono::NaiveDate;
+use domain::CustomerId;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::fresh::{Seen, until_fresh};
+use super::{Api, built, cursor, failed, page};
+use crate::projections::cancellations::Reason;
+use crate::store::answer::{CancellationFilter, CancellationTotals};
+
+/// How many orders a customer gave up on a day, for a reason.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Cancellations)]
+pub(super) struct CancellationDocument {
+    /// In UTC
+    day: NaiveDate,
+    #[schema(value_type = String)]
+    customer_id: CustomerId,
+    /// At most 500 characters of it, with blanks for control characters
+    #[schema(value_type = String)]
+    reason: Reason,
+    /// Orders given up
+    orders: i64,
+}
+
+impl From<CancellationTotals> for CancellationDocument {
+    fn from(CancellationTotals { key: (day, customer_id, reason), orders }: CancellationTotals) -> Self {
+        let day = i32::try_from(day).ok().and_then(NaiveDate::from_epoch_days).unwrap_or_default();
+        Self { day, customer_id, reason, orders }
+    }
+}
+
+/// Which cancellations to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Of this customer
+    #[param(value_type = Option<String>)]
+    customer_id: Option<CustomerId>,
+    /// This day or later
+    from: Option<NaiveDate>,
+    /// This day or earlier
+    to: Option<NaiveDate>,
+    /// Rows per page, 1 to 200; 50 unless given
+    limit: Option<u32>,
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long, in
+    /// seconds, says `Prefer: wait=2`
+    #[param(value_type = Option<String>)]
+    after: Option<Seen>,
+    /// Where the page begins, from the `Link` of the page before
+    cursor: Option<String>,
+}
+
+/// Lists why orders were given up, by day, customer and reason.
+#[utoipa::path(
+    get,
+    path = "/cancellations",
+    tag = "totals",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<CancellationDocument>),
+        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
+        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
+        (status = 503, description = "`after` was not reached in time", body = Problem),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<ListQuery>,
+    RawQuery(raw): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let limit = page::limit(query.limit)?;
+    let after: Option<(i64, CustomerId, Reason)> = cursor::decode(query.cursor.as_deref())?;
+    let filter = CancellationFilter {
+        customer_id: query.customer_id,
+        from_day: query.from.map_or(i64::MIN, |day| i64::from(day.to_epoch_days())),
+        to_day: query.to.map_or(i64::MAX, |day| i64::from(day.to_epoch_days())),
+    };
+    until_fresh(&api, query.after, &headers).await?;
+    built(&api, "cancellations")?;
+    let _permit = api.reads.try_enter()?;
+    let mut rows = api.store.cancellations(&filter, after.as_ref(), limit + 1).await.map_err(failed)?;
+    let more = page::cut(&mut rows, limit);
+    let last = rows.last().map(|last| last.key.clone());
+    let mut response = Json(rows.into_iter().map(CancellationDocument::from).collect::<Vec<_>>()).into_response();
+    if let (true, Some(last)) = (more, last) {
+        cursor::link_next(&mut response, "/cancellations", raw.as_deref(), &last);
+    }
+    Ok(response)
+}

@@ -1,0 +1,267 @@
+//! The node's place: it serves the live generation and projects into it, and moves on when the pointer moves.
+//!
+//! - **Invariant:** readers are never pointed to a generation that is behind what they were served from: the old one's
+//!   projection stops, the new one passes it, and only then the next question is answered from there.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use chassis::config::Kafka;
+use chassis::telemetry::ErrorChain;
+use domain::Currency;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::checkpoint::Checkpoints;
+use crate::freshness::Freshness;
+use crate::generation::{Age, FIRST, Live, Number};
+use crate::healing::Healer;
+use crate::log::LogClient;
+use crate::progress::Progress;
+use crate::projector::Projector;
+use crate::reader::TopicReader;
+use crate::store::desk::Desk;
+use crate::store::{self, Generations, Opened, Store, Writer};
+
+/// How often the pointer is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often the new generation is compared with the old one while it passes it.
+const OVERTAKE_INTERVAL: Duration = Duration::from_millis(20);
+/// How long that may take. Beyond it the topic cannot be what the old generation was read from.
+const OVERTAKE_MAX: Duration = Duration::from_secs(60);
+
+/// How this node's projectors are made.
+#[derive(Debug, Clone)]
+pub struct Projecting {
+    /// The topic.
+    pub kafka: Kafka,
+    /// Of messages that name none.
+    pub default_currency: Currency,
+    /// Readers who wait.
+    pub freshness: Freshness,
+    /// How it is going.
+    pub progress: Progress,
+    /// How many changes are kept for streams that resume.
+    pub changes_kept: u32,
+    /// Where orders are healed from, if anywhere.
+    pub log: Option<LogClient>,
+}
+
+/// What answers on this node, pointed to the live generation.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// What the API asks.
+    pub store: Store,
+    /// Where wishes are written.
+    pub desk: Desk,
+}
+
+impl Projecting {
+    /// One that reads the topic into these tables.
+    pub fn projector(&self, writer: Writer) -> Projector {
+        let reader = TopicReader::new(self.kafka.brokers.clone(), self.kafka.topic_spec());
+        Projector::new(writer, reader, self.default_currency, self.freshness.clone(), self.progress.clone())
+            .keeping(self.changes_kept)
+    }
+}
+
+/// Opens the live generation, bringing its tables up to date first where `migrate` says so.
+///
+/// # Errors
+///
+/// When the database cannot be used, or the live generation was filled by a newer program.
+pub async fn open_live(generations: &Generations, migrate: bool) -> Result<(Number, Opened), store::Error> {
+    let mut first = generations.open(FIRST).await?;
+    if migrate {
+        first.writer.migrate().await?;
+    }
+    let Live { number, .. } = generations.live().await?;
+    if number == FIRST {
+        usable(&first).await?;
+        return Ok((number, first));
+    }
+    first.writer.close().await?;
+    first.store.close().await;
+    Ok((number, open(generations, number, migrate).await?))
+}
+
+async fn open(generations: &Generations, number: Number, migrate: bool) -> Result<Opened, store::Error> {
+    let mut opened = generations.open(number).await?;
+    if migrate {
+        opened.writer.migrate().await?;
+    }
+    usable(&opened).await?;
+    Ok(opened)
+}
+
+async fn usable(opened: &Opened) -> Result<(), store::Error> {
+    match opened.store.generation().await? {
+        Some(generation) if generation.revisions.age() == Age::Newer => Err(store::Error::Unusable {
+            reason: format!(
+                "generation {} was filled by a newer program ({}): run that one, or go back with `order-query rollback`",
+                generation.number, generation.revisions
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What serves and projects on this node.
+#[derive(Debug)]
+pub struct Follower {
+    generations: Generations,
+    projecting: Projecting,
+    migrate: bool,
+    served: Served,
+    on: On,
+}
+
+/// A generation that is projected into.
+#[derive(Debug)]
+struct On {
+    number: Number,
+    stop: CancellationToken,
+    tasks: JoinSet<Result<(), Infallible>>,
+}
+
+impl On {
+    fn start(number: Number, opened: Opened, projecting: &Projecting) -> Self {
+        let Opened { store, writer, keeper } = opened;
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let mut projector = projecting.projector(writer);
+        if let Some(log) = projecting.log.clone() {
+            let (healer, healing) = Healer::new(log, store, projecting.progress.clone());
+            tasks.spawn(healer.run(stop.clone()));
+            projector = projector.healed_by(healing);
+        }
+        tasks.spawn(projector.run(stop.clone()));
+        if let Some(keeper) = keeper {
+            // Ends when the projector has closed its writer.
+            tasks.spawn(keeper.run());
+        }
+        Self { number, stop, tasks }
+    }
+
+    /// Until the projector has finished its step, closed its writer and given its right back.
+    async fn stop(&mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            passed_on(ended);
+        }
+    }
+}
+
+/// A panic below is one of this task.
+fn passed_on(ended: Result<Result<(), Infallible>, tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl Follower {
+    /// Follows the pointer from the generation that `opened` is. Starts to project at once.
+    pub fn start(
+        generations: Generations,
+        projecting: Projecting,
+        migrate: bool,
+        served: Served,
+        (number, opened): (Number, Opened),
+    ) -> Self {
+        let on = On::start(number, opened, &projecting);
+        Self { generations, projecting, migrate, served, on }
+    }
+
+    /// Follows until `shutdown`, then stops projecting.
+    ///
+    /// # Errors
+    ///
+    /// None: what fails is told, and tried again.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Infallible> {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                ended = self.on.tasks.join_next() => {
+                    if let Some(ended) = ended {
+                        passed_on(ended);
+                    }
+                }
+                () = sleep(LOOK_INTERVAL) => self.step(shutdown.clone()).await,
+            }
+        }
+        self.on.stop().await;
+        self.generations.close().await;
+        Ok(())
+    }
+
+    /// Looks at the pointer, and moves on if it moved.
+    async fn step(&mut self, shutdown: CancellationToken) {
+        match self.generations.live().await {
+            Ok(Live { number, .. }) if number != self.on.number => {
+                if let Err(error) = self.move_to(number, shutdown).await {
+                    tracing::error!(
+                        error = %ErrorChain(&error),
+                        generation = number,
+                        "the live generation cannot be served: this node stays with the one it has"
+                    );
+                }
+            }
+            Ok(_same) => {}
+            Err(error) => {
+                tracing::debug!(error = %ErrorChain(&error), "the live generation cannot be asked for now");
+            }
+        }
+    }
+
+    async fn move_to(&mut self, number: Number, shutdown: CancellationToken) -> Result<(), store::Error> {
+        let opened = open(&self.generations, number, self.migrate).await?;
+        let (next, desk) = (opened.store.clone(), opened.writer.desk());
+        self.on.stop().await;
+        self.on = On::start(number, opened, &self.projecting);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = overtaken(self.served.store.clone(), next.clone()) => {}
+        }
+        let before = self.served.store.point_to(&next);
+        let desk_before = self.served.desk.point_to(&desk);
+        self.projecting.freshness.announce_all();
+        tracing::info!(generation = number, "this generation is served now");
+        desk_before.close().await;
+        before.close().await;
+        Ok(())
+    }
+}
+
+/// Until everything that `before` shows is in `next` too.
+async fn overtaken(before: Store, next: Store) {
+    let deadline = Instant::now() + OVERTAKE_MAX;
+    while Instant::now() < deadline {
+        match passed(&before, &next).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => tracing::debug!(error = %ErrorChain(&error), "the checkpoints cannot be asked for now"),
+        }
+        sleep(OVERTAKE_INTERVAL).await;
+    }
+    tracing::warn!("the next generation does not reach what was served so far; it was verified, and is served now");
+}
+
+async fn passed(before: &Store, next: &Store) -> Result<bool, store::Error> {
+    // In this order: what is served may still grow, where another node has not seen the pointer move.
+    let before = before.checkpoints().await?;
+    Ok(has_passed(&before, &next.checkpoints().await?))
+}
+
+/// Offsets of another topic cannot be compared: there what is verified counts.
+fn has_passed(before: &Checkpoints, next: &Checkpoints) -> bool {
+    if before.of != next.of {
+        return before.of.is_none() || next.of.is_some();
+    }
+    before.partitions.iter().all(|known| {
+        let next = next.partitions.iter().find(|next| next.partition == known.partition);
+        next.is_some_and(|next| next.next_offset() >= known.next_offset())
+    })
+}

@@ -1,0 +1,137 @@
+//! What a generation tells about itself, and what its builder keeps. The statements are the same in either database, so
+//! they are written once.
+
+use super::Error;
+use crate::generation::{Builder, Built, Generation, Number, Revisions, Source, State};
+
+/// `number, revisions, state, source, builder, started_at, completed_at, done, total, told_at, report`.
+pub(super) type GenerationRecord =
+    (i64, String, String, String, String, i64, Option<i64>, i64, i64, i64, Option<String>);
+
+pub(super) const GENERATION: &str = "select number, revisions, state, source, builder, started_at, completed_at, done, \
+    total, told_at, report from generation";
+pub(super) const BEGIN: &str = "insert into generation (number, revisions, state, source, builder, started_at) \
+    select $1, $2, $3, $4, $5, $6 where not exists (select 1 from generation)";
+pub(super) const TELL: &str = "update generation set done = $1, total = $2, told_at = $3";
+pub(super) const COMPLETE: &str = "update generation set state = 'complete', completed_at = $1, report = $2";
+pub(super) const LOG: &str = "select log_after, log_anchors from generation";
+pub(super) const LOG_AFTER: &str = "update generation set log_after = $1";
+pub(super) const LOG_ANCHORS: &str = "update generation set log_anchors = $1";
+pub(super) const DEFERRED: &str = "select deferred from generation";
+pub(super) const DEFER: &str = "update generation set deferred = $1";
+
+/// The API's question.
+macro_rules! tell_generation {
+    ($store:ty) => {
+        impl $store {
+            pub(crate) async fn generation(&self) -> Result<Option<Generation>, Error> {
+                let found = sqlx::query_as(keeping::GENERATION).fetch_optional(&self.readers).await?;
+                found.map(keeping::generation).transpose()
+            }
+        }
+    };
+}
+
+/// The builder's part.
+macro_rules! keep_generation {
+    ($transaction:ty) => {
+        impl $transaction {
+            pub(crate) async fn generation(&mut self) -> Result<Option<Generation>, Error> {
+                let found = sqlx::query_as(keeping::GENERATION).fetch_optional(&mut *self.inner).await?;
+                found.map(keeping::generation).transpose()
+            }
+
+            pub(crate) async fn begin_generation(&mut self, begun: &Generation) -> Result<(), Error> {
+                sqlx::query(keeping::BEGIN)
+                    .bind(begun.number)
+                    .bind(begun.revisions.to_json())
+                    .bind(begun.state.as_str())
+                    .bind(begun.source.as_str())
+                    .bind(begun.builder.as_str())
+                    .bind(begun.started_at_micros)
+                    .execute(&mut *self.inner)
+                    .await?;
+                Ok(())
+            }
+
+            pub(crate) async fn tell_built(&mut self, built: Built) -> Result<(), Error> {
+                let Built { done, total, told_at_micros } = built;
+                sqlx::query(keeping::TELL)
+                    .bind(done)
+                    .bind(total)
+                    .bind(told_at_micros)
+                    .execute(&mut *self.inner)
+                    .await?;
+                Ok(())
+            }
+
+            pub(crate) async fn complete_generation(&mut self, now_micros: i64, report: &str) -> Result<(), Error> {
+                sqlx::query(keeping::COMPLETE).bind(now_micros).bind(report).execute(&mut *self.inner).await?;
+                Ok(())
+            }
+
+            pub(crate) async fn log_state(&mut self) -> Result<(Option<String>, Option<String>), Error> {
+                let found = sqlx::query_as(keeping::LOG).fetch_optional(&mut *self.inner).await?;
+                Ok(found.unwrap_or_default())
+            }
+
+            pub(crate) async fn keep_log_after(&mut self, after: Option<&str>) -> Result<(), Error> {
+                sqlx::query(keeping::LOG_AFTER).bind(after).execute(&mut *self.inner).await?;
+                Ok(())
+            }
+
+            pub(crate) async fn keep_log_anchors(&mut self, anchors: &str) -> Result<(), Error> {
+                sqlx::query(keeping::LOG_ANCHORS).bind(anchors).execute(&mut *self.inner).await?;
+                Ok(())
+            }
+
+            pub(crate) async fn defer_indexes(&mut self) -> Result<(), Error> {
+                let indexes: Vec<(String, String)> = sqlx::query_as(DEFERRABLE).fetch_all(&mut *self.inner).await?;
+                let mut deferred = self.deferred().await?;
+                for (name, statement) in indexes {
+                    sqlx::query(AssertSqlSafe(format!("drop index {name}"))).execute(&mut *self.inner).await?;
+                    deferred.push(statement);
+                }
+                sqlx::query(keeping::DEFER).bind(serde_json::to_string(&deferred)?).execute(&mut *self.inner).await?;
+                Ok(())
+            }
+
+            pub(crate) async fn make_indexes(&mut self) -> Result<(), Error> {
+                sqlx::query(PATIENT).execute(&mut *self.inner).await?;
+                for statement in self.deferred().await? {
+                    sqlx::query(AssertSqlSafe(statement)).execute(&mut *self.inner).await?;
+                }
+                sqlx::query(keeping::DEFER).bind("[]").execute(&mut *self.inner).await?;
+                Ok(())
+            }
+
+            async fn deferred(&mut self) -> Result<Vec<String>, Error> {
+                let text: Option<String> =
+                    sqlx::query_scalar(keeping::DEFERRED).fetch_optional(&mut *self.inner).await?;
+                let deferred = text.map(|text| serde_json::from_str(&text)).transpose();
+                Ok(deferred.map_err(Error::corrupt("the deferred indexes"))?.unwrap_or_default())
+            }
+        }
+    };
+}
+
+pub(super) use {keep_generation, tell_generation};
+
+pub(super) fn generation(record: GenerationRecord) -> Result<Generation, Error> {
+    let (number, revisions, state, source, builder, started_at, completed_at, done, total, told_at, report) = record;
+    let named = |what: &str| format!("an unknown {what}");
+    Ok(Generation {
+        number,
+        revisions: serde_json::from_str::<Revisions>(&revisions).map_err(Error::corrupt("a generation's revisions"))?,
+        state: State::parse(&state).ok_or_else(|| named("state")).map_err(Error::corrupt("a generation"))?,
+        source: Source::parse(&source).ok_or_else(|| named("source")).map_err(Error::corrupt("a generation"))?,
+        builder: Builder::parse(&builder).ok_or_else(|| named("builder")).map_err(Error::corrupt("a generation"))?,
+        started_at_micros: started_at,
+        completed_at_micros: completed_at,
+        built: Built { done, total, told_at_micros: told_at },
+        report,
+    })
+}
+
+/// The pointer, as it is stored: `number, previous`.
+pub(super) type LiveRecord = (Number, Option<Number>);
