@@ -50,6 +50,9 @@ mod topic_recreated;
 /// An event never reaches the topic.
 mod healing;
 
+/// An operator deals with what was not applied.
+mod operators;
+
 /// SIGTERM ends a service without a lost request.
 mod drain;
 

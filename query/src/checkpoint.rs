@@ -1,6 +1,6 @@
 //! How far a partition is applied, and the proof that the topic is still the one it was applied from (rules R8).
 
-use crate::intake::Digest;
+use crate::intake::{Digest, Incoming};
 
 /// A record that was there: its offset and the digest of its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,23 @@ pub struct Origin {
 }
 
 impl Checkpoints {
+    /// As they are once these records of `topic` are applied.
+    #[must_use]
+    pub fn after(&self, incoming: &[Incoming], topic: &str) -> Self {
+        let mut after = self.clone();
+        // Records that come without a survey, as in a test, are of a cluster that is not known.
+        after.of.get_or_insert_with(|| Origin { cluster_id: String::new(), topic: topic.to_owned() });
+        for Incoming { record, digest, .. } in incoming {
+            let last = Anchor { offset: record.position.offset, digest: *digest };
+            let partition = record.position.partition;
+            match after.partitions.binary_search_by_key(&partition, |checkpoint| checkpoint.partition) {
+                Ok(at) => after.partitions[at].last = last,
+                Err(at) => after.partitions.insert(at, Checkpoint { partition, last, proven: last }),
+            }
+        }
+        after
+    }
+
     /// The topic was just seen to be the same in this partition, so what was applied since came from it too.
     pub fn prove(&mut self, partition: i32) {
         for checkpoint in &mut self.partitions {

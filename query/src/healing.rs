@@ -168,7 +168,7 @@ impl Healer {
     /// The events of an order before its last waiting one that are neither applied nor wait.
     async fn missing(&self, order_id: OrderId) -> Result<Vec<Record>, Failure> {
         let applied = self.store.order_version(order_id).await?.unwrap_or_default();
-        let waiting = self.store.parked_of(order_id, WAITING_MAX).await?;
+        let waiting = self.store.parked_of(order_id, applied.next(), WAITING_MAX).await?;
         let waiting = waiting.into_iter().filter(|event| event.discarded.is_none());
         let waiting: BTreeSet<Version> = waiting.map(|event| event.version).collect();
         let Some(last) = waiting.last().copied() else {

@@ -4,7 +4,7 @@
 //! [`projection`] and [`projections`] (the read models), [`store`], [`api`].
 //!
 //! - **Invariant:** everything here can be rebuilt from the topic; nothing here is the only copy of anything, except
-//!   dead letters.
+//!   dead letters and what operators decided.
 //! - **Invariant:** the API never writes; [`admin`] writes down what operators wish, and nothing else.
 
 pub mod projector;

@@ -31,7 +31,7 @@ use reading::Read;
 use save::Filling;
 
 use crate::batch::Batch;
-use crate::checkpoint::{self, Anchor, Checkpoint, Checkpoints};
+use crate::checkpoint::Checkpoints;
 use crate::freshness::Freshness;
 use crate::generation::Revisions;
 use crate::healing::Healing;
@@ -93,17 +93,6 @@ pub struct Summary {
     pub parked: usize,
     /// Records set aside.
     pub dead_letters: usize,
-}
-
-impl Summary {
-    fn of(batch: &Batch) -> Self {
-        Self {
-            applied: batch.applied.len(),
-            duplicates: batch.duplicates,
-            parked: batch.newly_parked().count(),
-            dead_letters: batch.dead_letters.len(),
-        }
-    }
 }
 
 impl Projector {
@@ -222,7 +211,7 @@ impl Projector {
     pub async fn apply(&mut self, records: Vec<Record>) -> Result<Summary, store::Error> {
         let currency = self.default_currency;
         let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
-        let checkpoints = advanced(&self.checkpoints, &incoming, self.reader.topic());
+        let checkpoints = self.checkpoints.after(&incoming, self.reader.topic());
         self.write(incoming, &[], checkpoints, Origin::Topic).await
     }
 
@@ -341,20 +330,4 @@ enum Origin<'a> {
     Topic,
     /// They have none; the reading goes on after this.
     Log { after: &'a str },
-}
-
-/// The checkpoints once these records are applied.
-fn advanced(checkpoints: &Checkpoints, incoming: &[Incoming], topic: &str) -> Checkpoints {
-    let mut advanced = checkpoints.clone();
-    // Records that come without a survey, as in a test, are of a cluster that is not known.
-    advanced.of.get_or_insert_with(|| checkpoint::Origin { cluster_id: String::new(), topic: topic.to_owned() });
-    for Incoming { record, digest, .. } in incoming {
-        let last = Anchor { offset: record.position.offset, digest: *digest };
-        let partition = record.position.partition;
-        match advanced.partitions.binary_search_by_key(&partition, |checkpoint| checkpoint.partition) {
-            Ok(at) => advanced.partitions[at].last = last,
-            Err(at) => advanced.partitions.insert(at, Checkpoint { partition, last, proven: last }),
-        }
-    }
-    advanced
 }

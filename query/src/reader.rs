@@ -94,6 +94,12 @@ impl TopicReader {
         Self { brokers, spec, consumer: None, next_check: Instant::now(), turn: 0 }
     }
 
+    /// Another reader of this topic, to survey it.
+    #[must_use]
+    pub fn surveyor(&self) -> Self {
+        Self::new(self.brokers.clone(), self.spec.clone())
+    }
+
     /// The topic's name.
     pub fn topic(&self) -> &str {
         &self.spec.name

@@ -32,3 +32,6 @@ drop index dead_letters_newest;
 create index dead_letters_newest on dead_letters (seen_at, topic, partition_id, record_offset)
     where discarded_at is null;
 create index dead_letters_discarded on dead_letters (topic, record_offset) where discarded_at is not null;
+
+-- Who heals looks for them all the time.
+create index parked_holes on parked (order_id, parked_at) where cause = 'hole' and discarded_at is null;

@@ -163,7 +163,7 @@ pub(super) async fn wish(
         done_at_micros: None,
     };
     if !admin.desk.write(&wish).await.map_err(failed)? {
-        let detail = "too many interventions wait for the node that projects";
+        let detail = "the node that projects has no room for another intervention now";
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail);
         return Err(problem.outcome(Executed::NotExecuted).retry_after(RETRY_AFTER_S));
     }

@@ -78,13 +78,14 @@ impl From<ListedParked> for ParkedDocument {
     }
 }
 
-async fn shown(admin: &Admin, order_id: OrderId) -> Result<Vec<ListedParked>, Problem> {
-    admin.store.parked_of(order_id, SHOWN_MAX).await.map_err(failed)
-}
-
-/// 404 unless an event of the order waits, one of those that are `meant`.
-async fn waits(admin: &Admin, order_id: OrderId, meant: impl Fn(&ListedParked) -> bool) -> Result<(), Problem> {
-    let events = shown(admin, order_id).await?;
+/// 404 unless an event of the order waits from this version on, one of those that are `meant`.
+async fn waits(
+    admin: &Admin,
+    order_id: OrderId,
+    from: Version,
+    meant: impl Fn(&ListedParked) -> bool,
+) -> Result<(), Problem> {
+    let events = admin.store.parked_of(order_id, from, SHOWN_MAX).await.map_err(failed)?;
     match events.iter().any(|event| event.discarded.is_none() && meant(event)) {
         true => Ok(()),
         false => Err(unknown(format!("no such event of the order {order_id} waits"))),
@@ -112,7 +113,7 @@ pub(super) async fn inspect(
     Path(order_id): Path<Uuid>,
 ) -> Result<Json<Vec<ParkedDocument>>, Problem> {
     let _permit = admin.requests.try_enter()?;
-    let events = shown(&admin, OrderId(order_id)).await?;
+    let events = admin.store.parked_of(OrderId(order_id), Version::FIRST, SHOWN_MAX).await.map_err(failed)?;
     if events.is_empty() {
         return Err(unknown(format!("no event of the order {order_id} waits or was discarded")));
     }
@@ -162,7 +163,7 @@ pub(super) async fn retry(
 ) -> Result<Response, Problem> {
     let order_id = OrderId(order_id);
     let _permit = admin.requests.try_enter()?;
-    waits(&admin, order_id, |_any| true).await?;
+    waits(&admin, order_id, Version::FIRST, |_any| true).await?;
     wish(&admin, &Wish::RetryOrder { order_id }, None, actor).await
 }
 
@@ -191,7 +192,7 @@ pub(super) async fn heal(
 ) -> Result<Response, Problem> {
     let order_id = OrderId(order_id);
     let _permit = admin.requests.try_enter()?;
-    waits(&admin, order_id, |_any| true).await?;
+    waits(&admin, order_id, Version::FIRST, |_any| true).await?;
     wish(&admin, &Wish::HealOrder { order_id }, None, actor).await
 }
 
@@ -223,6 +224,6 @@ pub(super) async fn discard(
     let (order_id, version, digest) = (OrderId(path.order_id), Version(path.version), digest(&path.digest)?);
     let reason = Discard::reason(body)?;
     let _permit = admin.requests.try_enter()?;
-    waits(&admin, order_id, |event| (event.version, event.digest) == (version, digest)).await?;
+    waits(&admin, order_id, version, |event| (event.version, event.digest) == (version, digest)).await?;
     wish(&admin, &Wish::DiscardParked { order_id, version, digest }, Some(reason), actor).await
 }

@@ -30,9 +30,11 @@ impl Batch {
         let waiting = std::mem::take(&mut order.waiting);
         let read = |waiting: Waiting| (Incoming::read(waiting.parked.to_record(), self.default_currency), waiting);
         let mut events: Vec<(Incoming, Waiting)> = waiting.into_iter().map(read).collect();
-        // What tells the published fields alone can only be compared with the event itself.
-        events
-            .sort_by_key(|(incoming, waiting)| (waiting.parked.version, is_published(incoming), waiting.parked.digest));
+        // What tells the published fields alone can only be compared with the event itself, or with what came first.
+        events.sort_by_key(|(incoming, waiting)| {
+            let published = is_published(incoming).then_some(waiting.parked.position);
+            (waiting.parked.version, published, waiting.parked.digest)
+        });
         let contested = contested(&events);
         let count = events.len();
         for (incoming, waiting) in events {

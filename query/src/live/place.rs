@@ -14,9 +14,10 @@ const ID_BYTES_MAX: usize = 8_192;
 ///
 /// The record's own position would not do: an event that waited is applied long after the records behind it, and a
 /// client that has those would never ask for it. The record that ends the waiting is the same one on every node that
-/// reads the topic, however it cuts its batches, so a place means the same change everywhere. Two exceptions, where a
-/// client that changes nodes may be told `reset` or an event twice: events that waited for a newer program (they are
-/// put behind the last record that is applied when that program starts), and orders whose events are in two partitions.
+/// reads the topic, however it cuts its batches, so a place means the same change everywhere. Exceptions, where a
+/// client that changes nodes may be told `reset`, or an event twice or not at all: events that no record made applicable
+/// (a newer program, an operator or the event log did: they are put behind the last record that is applied then), and
+/// orders whose events are in two partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The record's offset; -1 before the first record.

@@ -2,20 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use chassis::telemetry::ErrorChain;
 use domain::OrderId;
 
-use super::intervene::{came_of, finish, told};
+use super::intervene::{UNDONE_MAX, came_of, finish, may_pass, told};
 use super::{Projector, Summary, save};
 use crate::batch::Batch;
 use crate::healing::{Ask, Found, Healing};
 use crate::intake::{Incoming, Record};
 use crate::intervention::{Intervention, Outcome};
 use crate::log::FROM_THE_LOG;
-use crate::metrics::HEALED;
+use crate::metrics::{HEAL_FAILURES, HEALED};
 use crate::store;
-
-/// Wishes among which the one is looked for that was asked about.
-const UNDONE_MAX: u32 = 1_000;
 
 impl Projector {
     /// Lets a healer fetch what orders miss.
@@ -51,7 +49,18 @@ impl Projector {
         if let Some(wish) = &found.wish {
             self.asked.remove(wish);
         }
-        self.apply_found(found).await?;
+        let wish = found.wish;
+        match self.apply_found(found).await {
+            Err(error) if !may_pass(&error) => {
+                // An order that cannot be healed must not hold up the topic.
+                tracing::error!(error = %ErrorChain(&error), "what the event log tells of an order cannot be applied");
+                ::metrics::counter!(HEAL_FAILURES).increment(1);
+                if let Some(wish) = wish {
+                    self.give_up(wish, &error).await?;
+                }
+            }
+            applied => applied?,
+        }
         Ok(true)
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use chassis::telemetry::ErrorChain;
 use chrono::Utc;
 use domain::{Currency, OrderId};
+use uuid::Uuid;
 
 use super::save::{self, Filling};
 use super::{Projector, Summary};
@@ -18,8 +19,8 @@ use crate::store::{self, StoredLetter, Transaction};
 
 /// How long at most until a wish is seen.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// Wishes that are looked at together.
-const UNDONE_MAX: u32 = 16;
+/// Wishes that are looked at together: as many as may wait.
+pub(super) const UNDONE_MAX: u32 = 1_000;
 /// Dead letters that are read again in one transaction.
 const LETTERS_MAX: u32 = 200;
 /// Orders that are judged afresh in one transaction.
@@ -66,10 +67,11 @@ impl Projector {
         let granted = granting.grant(&mut transaction, wished.clone(), &self.filling).await;
         let Granted { wish, batch, waiting } = match granted {
             Ok(granted) => granted,
-            Err(error) if error.is_transient() || matches!(error, store::Error::Superseded) => return Err(error),
+            Err(error) if may_pass(&error) => return Err(error),
             Err(error) => {
                 drop(transaction);
-                return self.give_up(wished, &error).await;
+                self.give_up(wished.id, &error).await?;
+                return Ok(true);
             }
         };
         transaction.commit().await?;
@@ -82,15 +84,22 @@ impl Projector {
     }
 
     /// A wish that cannot be granted must not hold up the topic.
-    async fn give_up(&mut self, mut wish: Intervention, error: &store::Error) -> Result<bool, store::Error> {
+    pub(super) async fn give_up(&mut self, wish: Uuid, error: &store::Error) -> Result<(), store::Error> {
         let why = ErrorChain(error).to_string();
-        tracing::error!(id = %wish.id, kind = wish.kind, error = why, "an intervention failed");
+        tracing::error!(id = %wish, error = why, "an intervention failed");
         let mut transaction = self.writer.begin().await?;
-        finish(&mut wish, Outcome::failed(why));
-        transaction.progressed(&wish).await?;
-        transaction.commit().await?;
-        Ok(true)
+        let undone = transaction.undone(UNDONE_MAX).await?;
+        if let Some(mut wish) = undone.into_iter().find(|undone| undone.id == wish) {
+            finish(&mut wish, Outcome::failed(why));
+            transaction.progressed(&wish).await?;
+        }
+        transaction.commit().await
     }
+}
+
+/// Whether the same work may succeed when it is done again, by this node or another.
+pub(super) fn may_pass(error: &store::Error) -> bool {
+    error.is_transient() || matches!(error, store::Error::Superseded)
 }
 
 pub(super) fn told(wish: &Intervention) {

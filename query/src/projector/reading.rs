@@ -1,5 +1,7 @@
 //! Where a batch comes from: whose turn it is, what the tables are, and the topic with its troubles.
 
+use std::pin::pin;
+
 use chassis::telemetry::ErrorChain;
 use chrono::Utc;
 
@@ -8,7 +10,7 @@ use crate::checkpoint::Checkpoints;
 use crate::generation::{Age, Builder, FIRST, Generation, Source};
 use crate::intake::Record;
 use crate::metrics;
-use crate::reader::NotReadable;
+use crate::reader::{NotReadable, Opening};
 use crate::store::{self, Turn};
 
 /// What reading brought.
@@ -107,7 +109,7 @@ impl Projector {
         let mut transaction = self.writer.begin().await?;
         let checkpoints = transaction.checkpoints().await?;
         drop(transaction);
-        let opening = match self.reader.survey(&checkpoints).await {
+        let opening = match self.survey(&checkpoints).await? {
             Ok(opening) => opening,
             Err(error) => return Ok(Err(error)),
         };
@@ -136,6 +138,19 @@ impl Projector {
         self.readable(true);
         tracing::info!("the topic is verified and being read");
         Ok(Ok(Vec::new()))
+    }
+
+    /// Surveys the topic. Brokers that do not answer take their time, and operators need not wait for them.
+    async fn survey(&mut self, checkpoints: &Checkpoints) -> Result<Result<Opening, NotReadable>, store::Error> {
+        let surveyor = self.reader.surveyor();
+        let mut survey = pin!(surveyor.survey(checkpoints));
+        loop {
+            tokio::select! {
+                biased;
+                surveyed = &mut survey => return Ok(surveyed),
+                () = tokio::time::sleep_until(self.look_at.into()), if self.served => self.look_for_wishes().await?,
+            }
+        }
     }
 
     /// The topic cannot be read: what was read stays served, and the next step tries again.

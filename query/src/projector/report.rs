@@ -6,6 +6,17 @@ use super::Summary;
 use crate::batch::Batch;
 use crate::metrics::{APPLIED, BATCH_RECORDS, DEAD_LETTERS, DUPLICATES, FORKS, PARKED, STEP_SECONDS};
 
+impl Summary {
+    pub(super) fn of(batch: &Batch) -> Self {
+        Self {
+            applied: batch.applied.len(),
+            duplicates: batch.duplicates,
+            parked: batch.newly_parked().count(),
+            dead_letters: batch.dead_letters.len(),
+        }
+    }
+}
+
 /// Tells what became of a batch of so many records.
 pub(super) fn batch(batch: &Batch, summary: Summary, records: usize, took: Duration) {
     count(APPLIED, summary.applied);

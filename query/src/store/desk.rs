@@ -61,18 +61,21 @@ impl Desk {
         Self { place: Arc::new(RwLock::new(std::mem::replace(&mut *place, next))) }
     }
 
-    /// Writes a wish down; false when too many wait already.
+    /// Writes a wish down; false when too many wait already, or the projector keeps its file locked for too long.
     ///
     /// # Errors
     ///
-    /// When the database fails, or a file stays locked for too long.
+    /// When the database fails.
     pub async fn write(&self, wish: &Intervention) -> Result<bool, Error> {
         match self.place() {
             Place::Sqlite(options) => {
                 let mut connection = SqliteConnection::connect_with(&options).await?;
                 let written: Result<bool, Error> = async { write_wishes!(&mut connection, wish, UNDONE_MAX) }.await;
                 connection.close().await?;
-                written
+                match written {
+                    Err(Error::Database(error)) if is_busy(&error) => Ok(false),
+                    written => written,
+                }
             }
             Place::Postgres(pool) => write_wishes!(&pool, wish, UNDONE_MAX),
         }
@@ -84,4 +87,12 @@ impl Desk {
             pool.close().await;
         }
     }
+}
+
+/// Whether somebody else's lock is all that is wrong with a file.
+fn is_busy(error: &sqlx::Error) -> bool {
+    const BUSY: i32 = 5;
+    let code = error.as_database_error().and_then(|error| error.code());
+    // Extended codes have the plain one in their last byte.
+    code.and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| code & 0xff == BUSY)
 }

@@ -71,8 +71,8 @@ pub(super) const PARKED_DISCARDED: &str = waiting!(
     "discarded_at is not null \
     order by order_id, version, digest limit $1"
 );
-/// All of an order that waits or was discarded.
-pub(super) const PARKED_OF: &str = waiting!("order_id = $1 order by version, digest limit $2");
+/// What waits or was discarded of an order, from a version on.
+pub(super) const PARKED_OF: &str = waiting!("order_id = $1 and version >= $2 order by version, digest limit $3");
 /// The orders of which something waits.
 pub(super) const WAITING_ORDERS: &str = "select distinct order_id from parked where discarded_at is null \
     and order_id > $1 order by order_id limit $2";
@@ -130,9 +130,15 @@ macro_rules! ask_for_intake {
                 record::all(rows, rows::parked)
             }
 
-            pub(crate) async fn parked_of(&self, order: OrderId, limit: u32) -> Result<Vec<ListedParked>, Error> {
+            pub(crate) async fn parked_of(
+                &self,
+                order: OrderId,
+                from: Version,
+                limit: u32,
+            ) -> Result<Vec<ListedParked>, Error> {
                 let question = sqlx::query_as(intake::PARKED_OF).bind(order.0.as_bytes().to_vec());
-                record::all(question.bind(i64::from(limit)).fetch_all(&self.readers).await?, rows::parked)
+                let question = question.bind(i64::from(from.0)).bind(i64::from(limit));
+                record::all(question.fetch_all(&self.readers).await?, rows::parked)
             }
 
             pub(crate) async fn holes(

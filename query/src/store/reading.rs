@@ -246,13 +246,13 @@ impl Store {
         ask!(self, store => store.parked(discarded, limit).await)
     }
 
-    /// The first `limit` events of an order that wait or were discarded, by version.
+    /// The first `limit` events of an order that wait or were discarded, by version, from a version on.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn parked_of(&self, order: OrderId, limit: u32) -> Result<Vec<ListedParked>, Error> {
-        ask!(self, store => store.parked_of(order, limit).await)
+    pub async fn parked_of(&self, order: OrderId, from: Version, limit: u32) -> Result<Vec<ListedParked>, Error> {
+        ask!(self, store => store.parked_of(order, from, limit).await)
     }
 
     /// The first `limit` orders after `after` that have waited for a missing event since `parked_until_micros` or longer.

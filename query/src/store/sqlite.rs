@@ -35,7 +35,7 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations/query/sqlite");
 
 /// Before this version a WAL can be corrupted by two connections that write and checkpoint (rules R17).
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
-/// How long a statement waits for a lock. There is one writer, so only a checkpoint can hold one.
+/// How long a statement waits for a lock. There is one writer, beside which an operator's wish is written now and then.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages kept in memory by the writer, in KiB, as the negative number that SQLite takes.
 const CACHE_SIZE: &str = "-65536";

@@ -1,20 +1,31 @@
 //! An operator in front of the admin API.
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use chassis::kafka::Brokers;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
-use crate::world::{Answer, World, ask, get};
+use crate::world::{Answer, World, get};
 
 /// Asks the admin API to do something, as alice.
-pub(crate) async fn post(router: &axum::Router, path: &str, body: Option<Value>) -> Answer {
+pub(crate) async fn post(router: &Router, path: &str, body: Option<Value>) -> Answer {
     let mut request = Request::post(path).header("x-actor", "alice");
     if body.is_some() {
         request = request.header("content-type", "application/json");
     }
     let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
     ask(router, request.body(body).unwrap()).await
+}
+
+/// Asks a router, without a connection.
+pub(crate) async fn ask(router: &Router, request: Request<Body>) -> Answer {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
 }
 
 impl World {

@@ -25,6 +25,7 @@ on_both_stores!(
     orders_that_cannot_be_healed_keep_no_other_from_it,
     an_operator_may_ask_for_it,
     what_the_log_tells_and_what_came_of_it_are_one_transaction,
+    an_order_that_cannot_be_read_holds_up_nothing,
     a_log_that_does_not_answer_holds_up_nothing,
 );
 
@@ -202,6 +203,16 @@ async fn what_the_log_tells_and_what_came_of_it_are_one_transaction(kind: Kind) 
     assert_eq!((&told["outcome"]["looked_at"], &told["outcome"]["applied"]), (&1.into(), &4.into()), "{told}");
     shutdown.cancel();
     running.await.unwrap().unwrap();
+}
+
+async fn an_order_that_cannot_be_read_holds_up_nothing(kind: Kind) {
+    let (mut world, mut healer) = world_with(kind, log_of(whole_life(1)).await).await;
+    world.happen(&whole_life(1)[1..]).await;
+    let spoil = "update parked set cause = 'nonsense' where version = 4";
+    world.tamper(spoil, spoil).await;
+    assert_eq!(heal(&mut world, &mut healer).await, 1);
+    assert_eq!(world.count("select count(*) from parked").await, 3);
+    assert_eq!(world.happen(&whole_life(2)).await.applied, 4);
 }
 
 async fn a_log_that_does_not_answer_holds_up_nothing(kind: Kind) {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::desk::{path_of_letter, path_of_parked, post};
 use crate::topic::Topic;
-use crate::world::{Kind, Node, World, get, on_both_stores, order, whole_life};
+use crate::world::{Kind, Node, Place, World, get, on_both_stores, order, whole_life};
 
 on_both_stores!(
     a_dead_letter_that_is_understood_now_is_applied,
@@ -349,4 +349,18 @@ async fn any_node_is_asked_and_the_one_that_projects_does_it() {
     let told = get(&standby.admin, location, &[]).await.json();
     assert_eq!((&told["outcome"]["discarded"], &told["reason"]), (&1.into(), &"garbage".into()));
     assert!(get(&standby.router, "/dead-letters", &[]).await.json().as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_stays_locked_takes_no_wish_and_says_so() {
+    let mut world = World::new(Kind::Sqlite).await;
+    world.happen(&whole_life(1)[1..]).await;
+    let Place::Folder(_folder, raw) = &world.place else { panic!("not a file") };
+    let lock = raw.begin_with("begin immediate").await.unwrap();
+    let path = format!("/parked/{}/retry", order(1));
+    let refused = post(&world.admin, &path, None).await;
+    refused.assert_problem(503, "overloaded");
+    assert_eq!(refused.json()["outcome"], "not-executed");
+    lock.rollback().await.unwrap();
+    assert_eq!(post(&world.admin, &path, None).await.status, 202);
 }

@@ -17,14 +17,19 @@ on_both_stores!(
     it_serves_what_it_has_while_no_broker_is_there,
     it_describes_itself,
     an_open_stream_does_not_hold_up_its_end,
+    operators_have_a_listener_of_their_own,
 );
 
 /// Far less than a drain may take.
 const PROMPT: Duration = Duration::from_secs(3);
 
 async fn ask(address: std::net::SocketAddr, path: &str) -> String {
+    request(address, "GET", path).await
+}
+
+async fn request(address: std::net::SocketAddr, method: &str, path: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -83,6 +88,27 @@ async fn it_serves_what_it_has_while_no_broker_is_there(kind: Kind) {
     probe(address).await.unwrap_err();
     assert!(ask(address, "/metrics").await.contains("orders_projection_restarts_from_zero_total "));
 
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+}
+
+async fn operators_have_a_listener_of_their_own(kind: Kind) {
+    let mut world = World::new(kind).await;
+    world.happen(&whole_life(1)[1..]).await;
+    let service = service(&mut world).await;
+    let (public, admin) = (service.address(), service.admin_address());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(service.run(stopped));
+    let retry = format!("/parked/{}/retry", order(1));
+    // At once, though no broker answers.
+    let done = request(admin, "POST", &retry).await;
+    assert!(done.starts_with("HTTP/1.1 200"), "{done}");
+    assert!(done.contains("\"kind\":\"retry-order\""), "{done}");
+    assert!(ask(admin, "/errors/unknown-intervention").await.starts_with("HTTP/1.1 200"));
+    assert!(ask(admin, "/openapi.json").await.contains("/dead-letters/retry"));
+    for path in [retry.as_str(), "/interventions"] {
+        assert!(request(public, "POST", path).await.starts_with("HTTP/1.1 404"), "{path} is not for everybody");
+    }
     stop.send(()).unwrap();
     running.await.unwrap().unwrap();
 }

@@ -18,7 +18,6 @@ use domain::order::event::{
     OrderCancelled, OrderCreated, OrderDelivered, OrderItemsChanged, OrderPaid, OrderRefunded, OrderShipped,
 };
 use domain::{Currency, EventId, Money, OrderEvent, OrderId, Recorded, Version, schema};
-use http_body_util::BodyExt as _;
 use query::admin::Admin;
 use query::api::Api;
 use query::freshness::Freshness;
@@ -32,8 +31,9 @@ use query::store::{Opened, Store, open};
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
-use tower::ServiceExt as _;
 use uuid::Uuid;
+
+use crate::desk::ask;
 
 pub(crate) const PARTITIONS: u128 = 3;
 
@@ -242,13 +242,6 @@ impl Node {
 pub(crate) async fn get(router: &Router, path: &str, headers: &[(&str, &str)]) -> Answer {
     let request = headers.iter().fold(Request::get(path), |request, (name, value)| request.header(*name, *value));
     ask(router, request.body(Body::empty()).unwrap()).await
-}
-
-pub(crate) async fn ask(router: &Router, request: Request<Body>) -> Answer {
-    let response = router.clone().oneshot(request).await.unwrap();
-    let (parts, body) = response.into_parts();
-    let bytes = body.collect().await.unwrap().to_bytes();
-    Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
 }
 
 pub(crate) fn usd() -> Currency {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::OrderId;
+use domain::{OrderId, Version};
 use uuid::Uuid;
 
 use super::{Store, Transaction};
