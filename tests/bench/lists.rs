@@ -1,5 +1,6 @@
-//! Lists over a million orders, in both stores: how the database goes about those of orders, and how long the first page and
-//! one from the middle take. No figure to compare with: the plan is the message, and that a deep page costs what the first does.
+//! Lists over a million orders, in both stores: how the database goes about those of orders, and how long the first
+//! page and one from the middle take. No figure to compare with: the plan is the message, and that a deep page costs
+//! what the first does.
 
 use std::time::{Duration, Instant};
 
@@ -18,17 +19,18 @@ use crate::Plan;
 const LIMIT: u32 = 51;
 /// Each question is put so often; the middle counts.
 const REPEATS: usize = 21;
-/// What the totals of a page are cut at; the rows are small.
+/// So many have ordered.
 const CUSTOMERS: i64 = 50_000;
 const MILLION: i64 = 1_000_000;
 
-/// The rows, as SQL over `n`: `ID` and `JSON` stand for what the databases write differently. Ids ascend, as ours do.
+/// The rows, as SQL over `n`: `ID`, `BODY` and `ROWS` stand for what the databases write differently. Ids ascend, as ours do.
 const FILL: [&str; 6] = [
     "insert into orders (order_id, customer_id, status, currency, total_minor, version, created_at, document) \
-     select ID, 'customer-' || (n * 7919 % 50000), case when n % 100 = 0 then 'CREATED' when n % 10 = 1 then 'CANCELLED' \
-     else 'DELIVERED' end, case when n % 10 < 7 then 'USD' else 'EUR' end, n * 7919 % 99991, 4, n * 1000, BODY from ROWS",
-    "insert into order_products (sku, created_at, order_id, currency, total_minor) select 'prod-' || (n % 500), n * 1000, ID, \
-     case when n % 10 < 7 then 'USD' else 'EUR' end, n * 7919 % 99991 from ROWS",
+     select ID, 'customer-' || (n * 7919 % 50000), \
+     case when n % 100 = 0 then 'CREATED' when n % 10 = 1 then 'CANCELLED' else 'DELIVERED' end, \
+     case when n % 10 < 7 then 'USD' else 'EUR' end, n * 7919 % 99991, 4, n * 1000, BODY from ROWS",
+    "insert into order_products (sku, created_at, order_id, currency, total_minor) \
+     select 'prod-' || (n % 500), n * 1000, ID, case when n % 10 < 7 then 'USD' else 'EUR' end, n * 7919 % 99991 from ROWS",
     "insert into customers (customer_id, currency, orders, cancellations, spend_minor, last_order_at, last_order_id) \
      select 'customer-' || n, 'USD', 20, 2, '4250', n, ID from ROWS where n <= 50000",
     "insert into daily_sales (day, currency, orders, cancellations, revenue_minor) \

@@ -69,7 +69,8 @@ where
     query
 }
 
-/// The filter, with a bound on what sorts drawn up to the key: SQLite begins to walk at such a bound, and not at the key.
+/// The filter, with a bound on what sorts drawn up to the key: SQLite begins to walk at such a bound, and not at the
+/// key.
 fn narrowed(filter: &ListFilter, page: &Page) -> ListFilter {
     let mut filter = filter.clone();
     let Some((value, _order_id)) = page.after else { return filter };
