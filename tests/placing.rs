@@ -64,6 +64,26 @@ async fn orders_are_listed_newest_first_and_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_list_has_the_command_that_was_just_answered() {
+    let world = World::start().await;
+    let customer = world.customer("customer-1");
+    for round in 1..=10_i64 {
+        let paid = customer.pays(customer.places(TWO_AND_ONE).await).await;
+        let asked = async |list: &str| {
+            let url = format!("{}{list}after={}:{}", world.query.url(), paid.id, paid.version);
+            // One question, no second try.
+            Answer::to(world.http.get(url).header("prefer", "wait=10")).await.unwrap().is(200).json()
+        };
+        assert_eq!(asked("/orders?status=PAID&limit=1&").await[0]["order_id"], paid.id.to_string());
+        assert_eq!(asked("/customers/customer-1?").await["orders"], round);
+        let days = asked("/sales/daily?").await;
+        let orders: Option<i64> = days.as_array().unwrap().iter().map(|day| day["orders"].as_i64()).sum();
+        assert_eq!(orders, Some(round));
+    }
+    world.end().await;
+}
+
+#[tokio::test]
 async fn what_does_not_exist_is_a_problem_of_either_service() {
     let world = World::start().await;
     let nobody = Uuid::now_v7();

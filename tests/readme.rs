@@ -22,7 +22,7 @@ async fn the_commands_of_the_readme_work_as_they_stand() {
     let world = World::start().await;
     let mut order_id = String::new();
     let commands = curls();
-    assert_eq!(commands.len(), 6, "{commands:?}");
+    assert_eq!(commands.len(), 7, "{commands:?}");
     for command in commands {
         let here = command
             .replace("http://localhost:8000", "localhost:8000")

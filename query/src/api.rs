@@ -127,9 +127,9 @@ impl Api {
     info(
         title = "order-query",
         description = "Orders, their histories, and totals, read from a projection of the topic `orders.events`. \
-            Answers may be a moment behind. `order_id` and `version` of a command's answer bring them up to date: an order's \
-            own pages wait for `min_version=VERSION`, lists and totals for `after=ORDER_ID:VERSION`, at most as long as \
-            `Prefer: wait=SECONDS` says.",
+            Answers may be a moment behind. `order_id` and `version` of a command's answer bring them up to date: an \
+            order's own pages wait for `min_version=VERSION`, lists and totals for `after=ORDER_ID:VERSION`, at most as \
+            long as `Prefer: wait=SECONDS` says.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(Problem)),

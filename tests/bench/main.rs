@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a program for a person at a terminal")]
 
 mod append;
+mod lists;
 mod relay;
 mod report;
 mod rows;
@@ -20,7 +21,9 @@ enum Path {
     Append,
     /// Draining an outbox to Kafka.
     Relay,
-    /// Everything there is.
+    /// Lists of the read model over a million orders, in both stores: plans and times.
+    Lists,
+    /// All that has a goal: everything but the lists.
     All,
 }
 
@@ -62,6 +65,9 @@ fn main() {
     }
     if matches!(options.path, Path::Relay | Path::All) {
         rows.extend(runtime.block_on(relay::measure(plan)));
+    }
+    if options.path == Path::Lists {
+        return runtime.block_on(lists::show_plans(plan));
     }
     println!("{}", report::table(&rows));
     if let Some(path) = options.json {

@@ -1,7 +1,7 @@
 //! What a client may keep of an answer, for how long, and how it asks whether that still holds.
 //!
-//! Every answer is `private`: it is about somebody's orders. Lists have no `ETag`: what tells two of them apart is their
-//! rows, and reading those is the whole work.
+//! Every answer is `private`: it is about somebody's orders. Lists have no `ETag`: what tells two of them apart is
+//! their rows, and reading those is the whole work.
 
 use std::fmt;
 
@@ -70,7 +70,8 @@ pub(super) fn unkept(answer: impl IntoResponse) -> Response {
     ([(CACHE_CONTROL, UNKEPT)], answer).into_response()
 }
 
-/// What holds where nothing else is said: answers are asked about each time, and refusals are not kept, or a 404 would be.
+/// What holds where nothing else is said: answers are asked about each time, and refusals are not kept, or a 404 would
+/// be.
 pub(super) async fn said_of_all(mut response: Response) -> Response {
     let status = response.status();
     let keep = if status.is_client_error() || status.is_server_error() { UNKEPT } else { REVALIDATED };

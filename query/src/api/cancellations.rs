@@ -53,8 +53,8 @@ pub(super) struct ListQuery {
     to: Option<NaiveDate>,
     /// Rows per page, 1 to 200; 50 unless given
     limit: Option<u32>,
-    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long, in
-    /// seconds, says `Prefer: wait=2`
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long,
+    /// in seconds, says `Prefer: wait=2`
     #[param(value_type = Option<String>)]
     after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before

@@ -118,8 +118,8 @@ pub(super) fn invalid() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "invalid-cursor", "Invalid cursor", detail).error("cursor", "invalid", detail)
 }
 
-/// Tells where the next page is: the same question with another cursor. `after` is left behind: the first page has waited
-/// for it, and what it waited for does not go away.
+/// Tells where the next page is: the same question with another cursor. `after` is left behind: the first page has
+/// waited for it, and what it waited for does not go away.
 pub(super) fn link_next(response: &mut Response, path: &str, query: Option<&str>, last: &impl Key) {
     let mut next = form_urlencoded::Serializer::new(String::new());
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {

@@ -92,8 +92,8 @@ fn documents(rows: Vec<CustomerTotals>) -> Vec<CustomerDocument> {
 pub(super) struct ListQuery {
     /// Customers per page, 1 to 200; 50 unless given
     limit: Option<u32>,
-    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long, in
-    /// seconds, says `Prefer: wait=2`
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long,
+    /// in seconds, says `Prefer: wait=2`
     #[param(value_type = Option<String>)]
     after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before
@@ -140,8 +140,8 @@ pub(super) async fn list(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DetailQuery {
-    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long, in
-    /// seconds, says `Prefer: wait=2`
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long,
+    /// in seconds, says `Prefer: wait=2`
     #[param(value_type = Option<String>)]
     after: Option<Seen>,
 }

@@ -1,5 +1,5 @@
-//! Read-your-writes over plain HTTP: `min_version` and `after`, and how long a reader waits for them. What waiting cannot
-//! bring is told at once.
+//! Read-your-writes over plain HTTP: `min_version` and `after`, and how long a reader waits for them. What waiting
+//! cannot bring is told at once.
 
 use std::time::Duration;
 
@@ -90,8 +90,8 @@ async fn behind(api: &Api, order_id: OrderId, wanted: Version, reached: Version)
     })
 }
 
-/// No event of the order is applied any more until somebody does something: waiting is of no use, and older versions can
-/// be read.
+/// No event of the order is applied any more until somebody does something: waiting is of no use, and older versions
+/// can be read.
 fn projection_stopped(order_id: OrderId, waiting: &Waiting) -> Problem {
     let Waiting { cause, version } = waiting;
     let why = match cause.as_str() {

@@ -7,12 +7,12 @@ use crate::projection::{Change, Totals};
 
 const DAY_SECONDS: i64 = 86_400;
 
-/// The most characters of a reason: as many as `order-command` takes. Nothing bounds what others write to the topic, and the
-/// key of an index has to be short.
+/// The most characters of a reason: as many as `order-command` takes. Nothing bounds what others write to the topic,
+/// and the key of an index has to be short.
 pub const REASON_CHARS_MAX: usize = 500;
 
-/// A reason as it is counted: cut at [`REASON_CHARS_MAX`], with blanks for control characters (PostgreSQL does not store
-/// U+0000). The order itself keeps its reason as it was told.
+/// A reason as it is counted: cut at [`REASON_CHARS_MAX`], with blanks for control characters (PostgreSQL does not
+/// store U+0000). The order itself keeps its reason as it was told.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Reason(String);

@@ -58,7 +58,7 @@ where
     let mut query = QueryBuilder::new(select);
     // Where time sorts, amounts only filter.
     let total = if by_creation { dialect.filter_only } else { "" };
-    conditions(&mut query, filter, &source, total);
+    conditions(&mut query, &narrowed(filter, page), &source, total);
     let (after, direction) = if page.sort.is_descending() { ("<", "desc") } else { (">", "asc") };
     if let Some((value, order_id)) = page.after {
         query.push(format!(" and ({walked}.{key}, {walked}.order_id) {after} (")).push_bind(value).push(", ");
@@ -67,6 +67,24 @@ where
     query.push(format!(" order by {walked}.{key} {direction}, {walked}.order_id {direction} limit "));
     query.push_bind(i64::from(limit));
     query
+}
+
+/// The filter, with a bound on what sorts drawn up to the key: SQLite begins to walk at such a bound, and not at the
+/// key.
+fn narrowed(filter: &ListFilter, page: &Page) -> ListFilter {
+    let mut filter = filter.clone();
+    let Some((value, _order_id)) = page.after else { return filter };
+    let (least, most) = if page.sort.is_by_creation() {
+        (&mut filter.created_from_micros, &mut filter.created_to_micros)
+    } else {
+        (&mut filter.min_total_minor, &mut filter.max_total_minor)
+    };
+    if page.sort.is_descending() {
+        *most = most.map(|most| most.min(value));
+    } else {
+        *least = least.map(|least| least.max(value));
+    }
+    filter
 }
 
 /// How many orders there are on all pages together, counted up to `most`.

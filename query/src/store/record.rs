@@ -53,8 +53,8 @@ pub(super) fn backlog(record: BacklogRecord) -> Backlog {
     Backlog { dead_letters, oldest_letter_micros, parked, oldest_parked_micros }
 }
 
-/// `version` of the order `$1`, and `cause` and `version` of what keeps it from version `$2`, in either database: a fork
-/// stops an order wherever it is, and an event that needs a newer program stops it from there on.
+/// `version` of the order `$1`, and `cause` and `version` of what keeps it from version `$2`, in either database: a
+/// fork stops an order wherever it is, and an event that needs a newer program stops it from there on.
 pub(super) const PROSPECT: &str = "select o.version, p.cause, p.version from (select 1 as one) as one \
     left join orders as o on o.order_id = $1 left join (select cause, version from parked where order_id = $1 and \
     discarded_at is null and (cause = 'fork' or cause = 'newer' and version <= $2) order by (cause = 'fork') desc, version limit 1) as p \

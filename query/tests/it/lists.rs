@@ -102,7 +102,10 @@ async fn lists_are_sorted_by_time_or_total_and_walked_either_way(kind: Kind) {
     let mut world = many(kind).await;
     let yen = History::new(order(500), day(1)).created("customer-9", "JPY", &[("even", 1, "100")]);
     world.happen(&yen.events).await;
-    for filter in ["", "&sku=odd", "&customer_id=customer-1", "&status=PAID&sku=even", "&min_total=50&max_total=200"] {
+    let created = "&created_from=2026-11-02T12:00:00Z&created_to=2026-11-04T12:00:00Z";
+    let filters =
+        ["", "&sku=odd", "&customer_id=customer-1", "&status=PAID&sku=even", "&min_total=50&max_total=200", created];
+    for filter in filters {
         for (up, down) in [("created_at", "-created_at"), ("total", "-total")] {
             let mut ascending = walk(&world, &format!("/orders?limit=4&sort={up}{filter}")).await;
             let descending = walk(&world, &format!("/orders?limit=3&sort={down}{filter}")).await;
@@ -112,6 +115,9 @@ async fn lists_are_sorted_by_time_or_total_and_walked_either_way(kind: Kind) {
         }
     }
     assert_eq!(walk(&world, "/orders?limit=4&sort=created_at").await.len(), 26);
+    for sort in ["created_at", "-created_at", "total", "-total"] {
+        assert_eq!(walk(&world, &format!("/orders?limit=2&sort={sort}{created}")).await.len(), 15, "{sort}");
+    }
     // Amounts of different currencies have no order.
     let by_total = world.get("/orders?sort=-total").await.json();
     let totals: Vec<_> = by_total.as_array().unwrap().iter().map(|order| order["total"].as_f64().unwrap()).collect();
