@@ -31,6 +31,9 @@ const OVERTAKE_INTERVAL: Duration = Duration::from_millis(20);
 /// How long that may take. Beyond it the topic cannot be what the old generation was read from.
 const OVERTAKE_MAX: Duration = Duration::from_secs(60);
 
+/// Wishes that are carried over at once.
+pub(crate) const WISHES_MAX: u32 = 1_000;
+
 /// How this node's projectors are made.
 #[derive(Debug, Clone)]
 pub struct Projecting {
@@ -215,6 +218,19 @@ impl Follower {
         }
     }
 
+    /// What was discarded while the pointer moved is discarded here too; whatever was carried over before is known.
+    async fn carry_discards(&self, before: &Store) {
+        let carried = async {
+            for wish in before.discards(WISHES_MAX).await? {
+                self.served.desk.write(&wish).await?;
+            }
+            Ok::<(), store::Error>(())
+        };
+        if let Err(error) = carried.await {
+            tracing::warn!(error = %ErrorChain(&error), "discards of the last moment may not be carried over");
+        }
+    }
+
     async fn move_to(&mut self, number: Number, shutdown: CancellationToken) -> Result<(), store::Error> {
         let opened = open(&self.generations, number, self.migrate).await?;
         let (next, desk) = (opened.store.clone(), opened.writer.desk());
@@ -227,6 +243,7 @@ impl Follower {
         let before = self.served.store.point_to(&next);
         let desk_before = self.served.desk.point_to(&desk);
         self.projecting.freshness.announce_all();
+        self.carry_discards(&before).await;
         tracing::info!(generation = number, "this generation is served now");
         desk_before.close().await;
         before.close().await;

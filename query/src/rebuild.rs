@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::follow::Projecting;
+use crate::follow::{Projecting, WISHES_MAX};
 use crate::freshness::Freshness;
 use crate::generation::{Builder, Built, FIRST, Generation, Live, Number, Revisions, Source, State};
 use crate::progress::Progress;
@@ -45,8 +45,6 @@ const REST: Duration = Duration::from_millis(100);
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the events are compared again where the source moves while it is read.
 const COMPARISONS_MAX: u32 = 5;
-/// Wishes that are carried over at once.
-const WISHES_MAX: u32 = 500;
 
 /// A generation that was promoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +128,9 @@ impl Rebuild {
         if let Some(last) = numbers.last().copied().filter(|last| *last != live.number && *last != FIRST) {
             match self.generations.look(last).await? {
                 Some(begun) if begun.state == State::Complete => {}
-                Some(begun) if begun.revisions == Revisions::ours() && begun.source == self.source => {
+                Some(begun)
+                    if begun.is_begun() && begun.revisions == Revisions::ours() && begun.source == self.source =>
+                {
                     tracing::info!(generation = last, "a generation that was begun is gone on with");
                     return Ok(last);
                 }
@@ -144,7 +144,7 @@ impl Rebuild {
     }
 
     async fn make(&self, making: &mut Making, live: Live, shutdown: &CancellationToken) -> Result<Report, Error> {
-        self.begin(making, shutdown).await?;
+        self.begin(making, live, shutdown).await?;
         match self.source {
             Source::Topic => {}
             Source::Log => self.read_log(making, shutdown).await?,
@@ -159,6 +159,12 @@ impl Rebuild {
             Err(error) => Err(error),
         };
         served.close().await;
+        if let Err(Error::Verify(difference)) = &report {
+            let told = serde_json::json!({ "difference": ErrorChain(difference).to_string() }).to_string();
+            let mut transaction = making.projector.writer().begin().await?;
+            transaction.condemn_generation(&told).await?;
+            transaction.commit().await?;
+        }
         let report = report?;
         let now_micros = Utc::now().timestamp_micros();
         let mut transaction = making.projector.writer().begin().await?;
@@ -178,7 +184,7 @@ impl Rebuild {
     }
 
     /// Makes the tables, and says what they are going to be.
-    async fn begin(&self, making: &mut Making, shutdown: &CancellationToken) -> Result<(), Error> {
+    async fn begin(&self, making: &mut Making, live: Live, shutdown: &CancellationToken) -> Result<(), Error> {
         making.projector.writer().migrate().await?;
         let since = Instant::now();
         while making.projector.writer().turn() == Turn::NotOurs {
@@ -187,6 +193,10 @@ impl Rebuild {
             }
             stopping(shutdown)?;
             sleep(REST).await;
+        }
+        // Whoever had it until now may have promoted it: then it is not ours to write.
+        if self.generations.live().await? != live {
+            return Err(Error::Overtaken);
         }
         let mut transaction = making.projector.writer().begin().await?;
         if transaction.generation().await?.is_none() {

@@ -244,6 +244,15 @@ impl Transaction<'_> {
         within!(self, transaction => transaction.complete_generation(now_micros, report).await)
     }
 
+    /// Says why the generation is not to be served, nor gone on with.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn condemn_generation(&mut self, report: &str) -> Result<(), Error> {
+        within!(self, transaction => transaction.condemn_generation(report).await)
+    }
+
     /// Where the reading of the log goes on, and where the topic is read from after it, as they were kept.
     ///
     /// # Errors
