@@ -10,6 +10,7 @@ use chassis::http::{docs, errors, finish, serve};
 use chassis::metrics::Metrics;
 use chassis::tasks::{self, Tasks};
 use chassis::telemetry::ErrorChain;
+use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -186,6 +187,22 @@ fn health(store: &Store, progress: &Progress) -> Health {
         let waiting = (!verified.was_verified() && !verified.is_standby())
             .then(|| verified.topic_problem().unwrap_or_else(|| "not verified yet".to_owned()));
         async move { waiting.map_or(Ok(()), Err) }
+    });
+    let counting = store.clone();
+    health.tell("not_applied", move || {
+        let store = counting.clone();
+        async move {
+            match store.backlog().await {
+                Ok(backlog) => json!({
+                    "dead_letters": backlog.dead_letters,
+                    "oldest_dead_letter_s": backlog.oldest_letter_micros.map(lag::age_s),
+                    "parked": backlog.parked,
+                    "oldest_parked_s": backlog.oldest_parked_micros.map(lag::age_s),
+                }),
+                // The check of the database tells.
+                Err(_error) => Value::Null,
+            }
+        }
     });
     let projecting = progress.clone();
     health.register("projector", move || {
