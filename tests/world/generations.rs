@@ -88,6 +88,10 @@ impl Operators {
         Answer::to(self.http.post(format!("{}{path}", self.url)).json(body)).await.unwrap()
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        Answer::to(self.http.delete(format!("{}{path}", self.url))).await.unwrap()
+    }
+
     /// The number of each generation that is complete, and which one is live.
     pub(crate) async fn generations(&self) -> (Vec<i64>, i64) {
         let all = self.get("/generations").await;
