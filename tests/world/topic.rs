@@ -87,16 +87,16 @@ impl Topic {
         }
     }
 
-    /// Removes the first records of every partition that has any, up to its last one.
-    pub(crate) async fn lose_its_beginning(&self) {
+    /// Removes the first records of every partition, but for so many last ones.
+    pub(crate) async fn loses_all_but(&self, last: i64) {
         let ends = topic::end_offsets(&self.brokers, &self.spec.name, self.spec.partitions).await.unwrap();
         let mut keep = TopicPartitionList::new();
         for (partition, (low, high)) in (0..).zip(ends) {
-            if low < high {
-                keep.add_partition_offset(&self.spec.name, partition, Offset::Offset(high - 1)).unwrap();
+            if high - low > last {
+                keep.add_partition_offset(&self.spec.name, partition, Offset::Offset(high - last)).unwrap();
             }
         }
-        assert!(keep.count() > 0, "the topic is empty");
+        assert!(keep.count() > 0, "the topic has nothing to lose");
         let done = self.admin().delete_records(&keep, &options()).await.unwrap();
         assert!(done.elements().iter().all(|element| element.error().is_ok()), "{done:?}");
     }
