@@ -53,6 +53,18 @@ mod healing;
 /// An operator deals with what was not applied.
 mod operators;
 
+/// The read model is built anew beside the one that is served.
+mod rebuild;
+
+/// A rebuild that is killed goes on, and a program with newer projections begins one by itself.
+mod rebuild_resumed;
+
+/// The beginning of the topic is gone, and the event log still has it.
+mod rebuild_from_log;
+
+/// Nodes and streams follow a promotion.
+mod rebuild_followed;
+
 /// SIGTERM ends a service without a lost request.
 mod drain;
 

@@ -6,10 +6,12 @@
 
 pub(crate) mod client;
 pub(crate) mod fold;
+pub(crate) mod generations;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod reads;
 pub(crate) mod settings;
+pub(crate) mod stream;
 pub(crate) mod topic;
 
 use std::time::Duration;

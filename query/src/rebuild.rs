@@ -241,7 +241,7 @@ impl Rebuild {
             let mut events = SourceEvents::of(&making.store).await?;
             self.read_again(making, &mut events, shutdown).await?;
             if self.source == Source::Log {
-                self.read_topic(making, shutdown).await?;
+                self.wait_for_topic(making, &events, shutdown).await?;
                 self.read_topic_again(making, &mut events, shutdown).await?;
             }
             comparisons += 1;

@@ -77,6 +77,11 @@ impl SourceEvents {
         self.left_out.iter().copied()
     }
 
+    /// The last event of each order, up to which there is no hole.
+    pub fn last_versions(&self) -> impl Iterator<Item = (OrderId, Version)> {
+        self.last.iter().map(|(order_id, last)| (*order_id, Version(*last)))
+    }
+
     /// One more record of the source.
     ///
     /// # Errors

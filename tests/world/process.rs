@@ -53,6 +53,25 @@ impl Service {
         self.spec.envs.push((variable.to_owned(), value.to_owned()));
     }
 
+    /// A variable of its environment.
+    pub(crate) fn variable(&self, variable: &str) -> &str {
+        let found = self.spec.envs.iter().find(|(name, _)| name == variable);
+        found.map_or_else(|| panic!("{} has no {variable}", self.spec.name), |(_, value)| value)
+    }
+
+    /// Another run of the same program in the same environment, not started.
+    pub(crate) fn beside(&self, name: &str, args: &[&str]) -> Self {
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let spec = Spec { name: format!("{}-{name}", self.spec.name), args, ..self.spec.clone() };
+        Self::new(spec, self.http.clone())
+    }
+
+    /// Runs to its end, as [`run`] does.
+    pub(crate) async fn runs_to_its_end(&self) -> (Option<i32>, String, String) {
+        let spec = self.spec.clone();
+        tokio::task::spawn_blocking(move || run(&spec)).await.unwrap()
+    }
+
     /// The root of its API.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.spec.port)

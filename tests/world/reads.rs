@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::client::{Answer, Order};
 use super::fold::{CustomerFigures, DayFigures, Figures, ProductFigures, cents};
+use super::process::Service;
 use super::{SOON, World};
 
 /// The largest page.
@@ -32,7 +33,7 @@ pub(crate) struct Sees {
 impl World {
     /// Its query service.
     pub(crate) fn reads(&self) -> Reads {
-        Reads { url: self.query.url(), http: self.http.clone() }
+        Reads::of(&self.query, self)
     }
 
     /// Somebody looks for the order.
@@ -66,6 +67,11 @@ impl Sees {
 }
 
 impl Reads {
+    /// Of this query service.
+    pub(crate) fn of(service: &Service, world: &World) -> Self {
+        Self { url: service.url(), http: world.http.clone() }
+    }
+
     /// A `GET`, whatever the answer.
     pub(crate) async fn get(&self, path: &str) -> Result<Answer, reqwest::Error> {
         Answer::to(self.http.get(format!("{}{path}", self.url))).await

@@ -1,13 +1,16 @@
 //! The topic as anybody else sees it: all that it holds, messages of foreign writers, its end and its return.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use chassis::kafka::consumer::{Consumer, Message};
+use chassis::kafka::producer::{Outgoing, Producer};
 use chassis::kafka::{Brokers, TopicSpec, topic};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -65,13 +68,51 @@ impl Topic {
         topic::ensure(&self.brokers, &self.spec).await.unwrap();
     }
 
+    /// Publishes all that it holds once more, so many times: repeats, which readers drop.
+    pub(crate) async fn repeat(&self, times: usize) {
+        let (all, producer) = (self.everything().await, Producer::connect(&self.brokers, "repeater").unwrap());
+        // A test's few names may stay for its lifetime.
+        let mut names: HashMap<String, &'static str> = HashMap::new();
+        let mut records = Vec::new();
+        for message in &all {
+            let headers = message.headers.iter().map(|(name, value)| {
+                let name = *names.entry(name.clone()).or_insert_with(|| name.clone().leak());
+                (name, String::from_utf8(value.clone()).unwrap())
+            });
+            let (key, payload) = (message.key.as_deref().unwrap(), message.payload.as_deref().unwrap());
+            records.push(Outgoing { key, payload, headers: headers.collect(), partition: Some(message.partition) });
+        }
+        for _ in 0..times {
+            producer.send_batch(&self.spec.name, &records, WAIT).await.unwrap();
+        }
+    }
+
+    /// Removes the first records of every partition, but for so many last ones.
+    pub(crate) async fn loses_all_but(&self, last: i64) {
+        let ends = topic::end_offsets(&self.brokers, &self.spec.name, self.spec.partitions).await.unwrap();
+        let mut keep = TopicPartitionList::new();
+        for (partition, (low, high)) in (0..).zip(ends) {
+            if high - low > last {
+                keep.add_partition_offset(&self.spec.name, partition, Offset::Offset(high - last)).unwrap();
+            }
+        }
+        assert!(keep.count() > 0, "the topic has nothing to lose");
+        let done = self.admin().delete_records(&keep, &options()).await.unwrap();
+        assert!(done.elements().iter().all(|element| element.error().is_ok()), "{done:?}");
+    }
+
     /// Deletes it with all that it holds.
     pub(crate) async fn delete(&self) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers.0).create().unwrap();
-        let options = AdminOptions::new().operation_timeout(Some(WAIT)).request_timeout(Some(WAIT));
-        for outcome in admin.delete_topics(&[&self.spec.name], &options).await.unwrap() {
+        for outcome in self.admin().delete_topics(&[&self.spec.name], &options()).await.unwrap() {
             outcome.unwrap();
         }
     }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.brokers.0).create().unwrap()
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(WAIT)).request_timeout(Some(WAIT))
 }

@@ -1,6 +1,7 @@
 //! The sources of a rebuild: the topic from offset zero, or the event log and then the topic from where it ended when the
 //! log was begun.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use chassis::kafka::consumer::{Consumer, record_at};
@@ -8,16 +9,17 @@ use chassis::kafka::topic::end_offsets;
 use chrono::Utc;
 use domain::{OrderId, Version, schema};
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Error, Making, Phase, Rebuild, TOPIC_WAIT_MAX, Told, stopping};
+use super::{Error, Making, Phase, REST, Rebuild, TOPIC_WAIT_MAX, Told, stopping};
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::generation::{Built, Source};
 use crate::intake::{Digest, Incoming, Record};
 use crate::log::LogClient;
 use crate::reader::{BATCH_RECORDS_MAX, TopicReader};
-use crate::store;
+use crate::store::{self, Store};
 use crate::verify::SourceEvents;
 
 /// Events of the log that are asked for, and written, together.
@@ -176,6 +178,26 @@ impl Rebuild {
         }
     }
 
+    /// Reads the topic until it has told what the log told: the relay may be behind. What does not come in time is found
+    /// missing by the comparison.
+    pub(super) async fn wait_for_topic(
+        &self,
+        making: &mut Making,
+        events: &SourceEvents,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Error> {
+        let since = Instant::now();
+        let mut behind: Vec<_> = events.last_versions().collect();
+        loop {
+            self.read_topic(making, shutdown).await?;
+            behind = still_behind(&making.store, behind).await?;
+            if behind.is_empty() || since.elapsed() > TOPIC_WAIT_MAX {
+                return Ok(());
+            }
+            sleep(REST).await;
+        }
+    }
+
     /// What the topic has up to where the generation is, by a reader of its own.
     pub(super) async fn read_topic_again(
         &self,
@@ -225,4 +247,16 @@ fn place(kept: &str) -> Option<(OrderId, Version)> {
     let (order_id, version) = kept.split_once(':')?;
     let order_id = OrderId(order_id.parse::<Uuid>().ok()?);
     Some((order_id, version.parse().ok().and_then(|number: i64| Version::try_from(number).ok())?))
+}
+
+/// Those of the orders that the generation does not have at their version yet.
+async fn still_behind(store: &Store, orders: Vec<(OrderId, Version)>) -> Result<Vec<(OrderId, Version)>, store::Error> {
+    let mut behind = Vec::new();
+    for orders in orders.chunks(BATCH_RECORDS_MAX) {
+        let ids: Vec<OrderId> = orders.iter().map(|(order_id, _version)| *order_id).collect();
+        let found: HashMap<_, _> = store.order_versions(&ids).await?.into_iter().collect();
+        let is_behind = |(id, version): &&(OrderId, Version)| found.get(id).is_none_or(|found| found < version);
+        behind.extend(orders.iter().filter(is_behind).copied());
+    }
+    Ok(behind)
 }
