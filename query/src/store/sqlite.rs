@@ -8,9 +8,12 @@ mod load;
 
 mod read;
 
+mod recent;
+
 mod save;
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -19,6 +22,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Connection as _, Sqlite};
 
+use self::recent::{Recent, Touched};
 use super::Error;
 
 /// The tables, as `sqlx migrate run --source migrations/query/sqlite` makes them.
@@ -41,18 +45,22 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Store {
     readers: SqlitePool,
+    recent: Arc<Recent>,
 }
 
 /// The write side: the only connection that writes.
 #[derive(Debug)]
 pub struct Writer {
     connection: SqliteConnection,
+    recent: Arc<Recent>,
 }
 
 /// One transaction of the writer. Dropped without a commit, it leaves no trace.
 #[derive(Debug)]
 pub struct Transaction<'w> {
     inner: sqlx::Transaction<'w, Sqlite>,
+    recent: Arc<Recent>,
+    touched: Touched,
 }
 
 /// Opens the file that `url` names, creating it when it is missing, with its one writer.
@@ -89,7 +97,8 @@ pub async fn open(url: &str) -> Result<(Store, Writer), Error> {
         // A file does not go away like a server does; asking before each use costs a hop.
         .test_before_acquire(false)
         .connect_lazy_with(reading);
-    Ok((Store { readers }, Writer { connection }))
+    let recent = Arc::new(Recent::default());
+    Ok((Store { readers, recent: Arc::clone(&recent) }, Writer { connection, recent }))
 }
 
 async fn check_version(connection: &mut SqliteConnection) -> Result<(), Error> {
@@ -129,7 +138,7 @@ impl Writer {
     // Immediate: nobody else's write can come between the loads and the saves.
     pub(crate) async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
         let inner = self.connection.begin_with("begin immediate").await?;
-        Ok(Transaction { inner })
+        Ok(Transaction { inner, recent: Arc::clone(&self.recent), touched: Touched::default() })
     }
 
     pub(crate) async fn close(self) -> Result<(), Error> {
@@ -140,6 +149,7 @@ impl Writer {
 
 impl Transaction<'_> {
     pub(crate) async fn commit(self) -> Result<(), Error> {
+        let _committing = self.recent.committing(&self.touched);
         self.inner.commit().await?;
         Ok(())
     }
