@@ -54,7 +54,7 @@ pub(super) struct Epoch(u64);
 
 impl Epoch {
     fn is_calm(self) -> bool {
-        self.0 % 2 == 0
+        self.0.is_multiple_of(2)
     }
 }
 
