@@ -26,17 +26,18 @@ pub(crate) const CALLERS: usize = 256;
 /// Callers that pay orders.
 const PAYING_CALLERS: usize = 64;
 
-struct Ours {
+/// An executor over a database of its own.
+pub(crate) struct Ours {
     executor: Executor,
     _lanes: JoinSet<()>,
-    database: TestDatabase,
+    pub(crate) database: TestDatabase,
 }
 
 fn usd() -> Currency {
     "USD".parse().unwrap()
 }
 
-async fn ours() -> Ours {
+pub(crate) async fn ours() -> Ours {
     let database = TestDatabase::create(&command::MIGRATOR).await;
     let (executor, lanes) = executor(&database);
     Ours { executor, _lanes: lanes, database }
@@ -118,7 +119,7 @@ where
     (latencies.len() as f64 / started.elapsed().as_secs_f64(), latencies)
 }
 
-async fn round_of_ours(ours: &Ours, callers: usize, round: Duration, keyed: bool) -> (f64, Vec<f64>) {
+pub(crate) async fn round_of_ours(ours: &Ours, callers: usize, round: Duration, keyed: bool) -> (f64, Vec<f64>) {
     let executor = ours.executor.clone();
     closed_loop(callers, round, move || {
         let executor = executor.clone();
@@ -191,6 +192,12 @@ async fn round_of_limit(pool: &PgPool, round: Duration) -> f64 {
     f64::from(inserted) / started.elapsed().as_secs_f64()
 }
 
+/// How much the server has written to its log so far; nobody else should use it.
+async fn wal_bytes(pool: &PgPool) -> f64 {
+    let bytes = sqlx::query_scalar("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8").fetch_one(pool);
+    bytes.await.unwrap()
+}
+
 /// The figures of all rounds.
 #[derive(Debug, Default)]
 struct Figures {
@@ -199,6 +206,7 @@ struct Figures {
     one: [Vec<f64>; 3],
     one_p50_ms: [Vec<f64>; 3],
     paid: [Vec<f64>; 2],
+    wal_bytes: [Vec<f64>; 2],
     costs: Vec<Cost>,
 }
 
@@ -214,12 +222,17 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
 
     let mut figures = Figures::default();
     for _round in 0..plan.rounds {
-        let meter = Meter::own();
+        let (meter, from) = (Meter::own(), wal_bytes(&looking).await);
         let (rate, mut latencies) = round_of_ours(&ours, CALLERS, plan.round, false).await;
         figures.costs.push(meter.read());
+        let commands = latencies.len() as f64;
+        figures.wal_bytes[0].push((wal_bytes(&looking).await - from) / commands);
         figures.many[0].push(rate);
         figures.many_p99_ms.push(percentile_ms(&mut latencies, 99));
-        figures.many[1].push(round_of_naive(&naive, CALLERS, plan.round).await.0);
+        let from = wal_bytes(&looking).await;
+        let (rate, latencies) = round_of_naive(&naive, CALLERS, plan.round).await;
+        figures.many[1].push(rate);
+        figures.wal_bytes[1].push((wal_bytes(&looking).await - from) / latencies.len() as f64);
         figures.many[2].push(round_of_limit(&limit, plan.round).await);
         let one = [
             round_of_ours(&ours, 1, plan.round, false).await,
@@ -248,13 +261,14 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
     rows(figures)
 }
 
-fn rows(Figures { many, many_p99_ms, one, one_p50_ms, paid, costs }: Figures) -> Vec<Row> {
+fn rows(Figures { many, many_p99_ms, one, one_p50_ms, paid, wal_bytes, costs }: Figures) -> Vec<Row> {
     let cost = Cost::median(&costs);
     let p99_ms = median(many_p99_ms);
     let [ours, naive, limit] = many.map(median);
     let [one, one_naive, keyed] = one.map(median);
     let [one_p50_ms, naive_p50_ms, keyed_p50_ms] = one_p50_ms.map(median);
     let [paid, paid_naive] = paid.map(median);
+    let [wal, wal_naive] = wal_bytes.map(median);
     let row = |path| {
         Row::new(path, ours, "cmd/s").limit(limit, "server-side insert, 500 a transaction").naive(naive).cost(&cost)
     };
@@ -262,6 +276,7 @@ fn rows(Figures { many, many_p99_ms, one, one_p50_ms, paid, costs }: Figures) ->
         row("append, 256 callers").at_least(0.85, limit, "0.85 of the limit"),
         row("append, 256 callers, over naive").at_least(8.0, naive, "8x naive"),
         Row::new("append, 256 callers, p99", p99_ms, "ms").at_most(1.0, 15.0, "at most 15 ms"),
+        Row::new("append, 256 callers, write-ahead log", wal, "B/cmd").naive(wal_naive),
         Row::new("append, one caller", one, "cmd/s").naive(one_naive).at_least(1.3, one_naive, "1.3x naive"),
         Row::new("append, one caller, p50", one_p50_ms, "ms").naive(naive_p50_ms).at_most(
             0.8,

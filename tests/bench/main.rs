@@ -6,6 +6,7 @@ mod append;
 mod baseline;
 mod events;
 mod floor;
+mod growth;
 mod http;
 mod lists;
 mod load;
@@ -45,6 +46,8 @@ enum Path {
     Read,
     /// From the answer of a command to the sight of its order.
     Visible,
+    /// Appending and reading when there is more and more.
+    Growth,
     /// All that has a goal: everything but the lists.
     All,
 }
@@ -119,6 +122,9 @@ async fn measure(path: Path, plan: Plan) -> Vec<Row> {
     }
     if asked(Path::Visible) {
         rows.extend(visible::measure(plan).await);
+    }
+    if asked(Path::Growth) {
+        rows.extend(growth::measure(plan).await);
     }
     rows
 }

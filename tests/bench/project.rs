@@ -93,7 +93,7 @@ async fn floor_postgres(database: &TestDatabase, events: u64, document: &str, ba
 }
 
 /// A file in `folder` with our tables and nothing in them.
-async fn migrated(folder: &tempfile::TempDir) -> String {
+pub(crate) async fn migrated(folder: &tempfile::TempDir) -> String {
     let path = folder.path().join("orders.db").display().to_string();
     let Opened { mut writer, .. } = store::open(&Secret::new(format!("sqlite://{path}"))).await.unwrap();
     writer.migrate().await.unwrap();

@@ -1,6 +1,7 @@
 //! The API's questions, put to whichever store there is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
@@ -130,7 +131,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<Listed>, Error> {
+    pub async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Arc<Vec<Listed>>, Error> {
         ask!(self, store => store.list(filter, page, limit).await)
     }
 
