@@ -76,7 +76,7 @@ impl Service {
         let recorder = Metrics::install();
         metrics::describe();
         let migrate = config.migrate == MigrateAtStart::Auto;
-        let generations = Generations::at(&config.database.url).await?;
+        let generations = Generations::at(&config.database.url)?;
         let (number, opened) = open_live(&generations, migrate).await?;
         let store = opened.store.clone();
         store.ping().await?;

@@ -71,7 +71,7 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
             "rebuild, {name}: {} events verified, {:.0} s in all, {} reads meanwhile, all answered, none older than before",
             built.promoted.report.events, built.seconds, built.reads
         );
-        let row = Row::new(&format!("rebuild, {name}, {events} events, live"), rate, "events/s");
+        let row = Row::new(format!("rebuild, {name}, {events} events, live"), rate, "events/s");
         rows.push(row.cost(&built.cost).at_least(1.0, 100_000.0, "at least 100,000 events/s"));
     }
     drop(command);
@@ -174,7 +174,7 @@ async fn rebuild(url: &str, topic: &str) -> Promoted {
         changes_kept: config.streams.changes_kept,
         log: None,
     };
-    let generations = Generations::at(&config.database.url).await.unwrap();
+    let generations = Generations::at(&config.database.url).unwrap();
     let rebuild = Rebuild { generations, projecting, source: Source::Topic, builder: Builder::Command, telling };
     let promoted = rebuild.run(&CancellationToken::new()).await.unwrap();
     rebuild.generations.close().await;
@@ -237,7 +237,7 @@ async fn served(url: &str, topic: &str) -> Digests {
     let query = roles::query(url, topic);
     caught_up(&query).await;
     drop(query);
-    let generations = Generations::at(&chassis::config::Secret::new(url)).await.unwrap();
+    let generations = Generations::at(&chassis::config::Secret::new(url)).unwrap();
     let live = generations.live().await.unwrap().number;
     let store = generations.open(live).await.unwrap().store;
     let digests = store.digests().await.unwrap();

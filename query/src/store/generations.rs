@@ -9,7 +9,7 @@ use crate::generation::{Generation, Live, Number};
 #[derive(Debug, Clone)]
 pub enum Generations {
     /// Files of this node: the one that was named, and others beside it.
-    Sqlite(sqlite::Generations),
+    Sqlite(Box<sqlite::Generations>),
     /// Schemas of a database that nodes share.
     Postgres(postgres::Generations),
 }
@@ -30,10 +30,10 @@ impl Generations {
     /// # Errors
     ///
     /// When the URL names no store.
-    pub async fn at(url: &Secret) -> Result<Self, Error> {
+    pub fn at(url: &Secret) -> Result<Self, Error> {
         let scheme = url.expose().split_once(':').map_or("", |(scheme, _rest)| scheme);
         match scheme {
-            "sqlite" => Ok(Self::Sqlite(sqlite::Generations::at(url.expose()).await?)),
+            "sqlite" => Ok(Self::Sqlite(Box::new(sqlite::Generations::at(url.expose())?))),
             "postgres" | "postgresql" => Ok(Self::Postgres(postgres::Generations::at(url)?)),
             _ => Err(Error::Unusable { reason: "its URL starts with neither sqlite: nor postgres:".to_owned() }),
         }

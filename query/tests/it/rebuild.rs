@@ -39,7 +39,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// A rebuild of this world's read model, as a process of its own would do it.
 pub(crate) async fn rebuild(world: &World, topic: &Topic) -> (Rebuild, watch::Receiver<Option<Told>>) {
     let (telling, told) = watch::channel(None);
-    let generations = Generations::at(&world.place.url()).await.unwrap();
+    let generations = Generations::at(&world.place.url()).unwrap();
     let projecting = Projecting {
         kafka: kafka(topic),
         default_currency: usd(),
@@ -184,7 +184,7 @@ async fn what_differs_from_its_source_is_not_promoted(kind: Kind) {
         |place: &str| format!("update {place}customers set orders = orders + 1 where customer_id = 'customer-1'");
     let (world, rebuild, error) = tampered(kind, statement).await;
     assert!(matches!(error, Error::Verify(_)), "{error:?}");
-    assert!(format!("{:?}", error).contains("customers"), "{error:?}");
+    assert!(format!("{error:?}").contains("customers"), "{error:?}");
     assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
     let condemned = &told(&rebuild.generations).await[&2];
     assert!(condemned.state == State::Building && !condemned.is_begun(), "{condemned:?}");
@@ -212,7 +212,7 @@ async fn two_builders_do_not_write_one_generation(kind: Kind) {
     let (one, other) = tokio::join!(one.run(&stop), other.run(&stop));
     // Whoever comes second waits for the first, and finds what it promoted; or makes the place that the other one makes.
     assert!(one.is_ok() || other.is_ok(), "{one:?} {other:?}");
-    let generations = Generations::at(&world.place.url()).await.unwrap();
+    let generations = Generations::at(&world.place.url()).unwrap();
     let live = generations.live().await.unwrap().number;
     let digests = generations.open(live).await.unwrap().store.digests().await.unwrap();
     assert_eq!(digests, before);
@@ -234,7 +234,10 @@ async fn there_is_a_way_back_and_old_generations_go(kind: Kind) {
     let live = rebuild.generations.live().await.unwrap();
     assert_eq!((live.number, live.previous), (1, Some(2)));
     // It has what happened since.
-    assert_eq!(world.store.digests().await.unwrap()["order_history"].rows as usize, events.len() + more.len());
+    assert_eq!(
+        world.store.digests().await.unwrap()["order_history"].rows,
+        u64::try_from(events.len() + more.len()).unwrap()
+    );
 
     assert_eq!(rebuild.run(&on).await.unwrap().number, 3);
     assert_eq!(rebuild.generations.numbers().await.unwrap(), [1, 3], "the one before is kept, older ones go");
@@ -273,5 +276,5 @@ async fn what_was_discarded_stays_discarded(kind: Kind) {
 /// A URL whose generations nobody has begun.
 #[tokio::test]
 async fn what_is_no_store_has_no_generations() {
-    assert!(Generations::at(&Secret::new("mysql://x")).await.is_err());
+    assert!(Generations::at(&Secret::new("mysql://x")).is_err());
 }

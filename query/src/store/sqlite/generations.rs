@@ -30,7 +30,7 @@ pub struct Generations {
 }
 
 impl Generations {
-    pub(crate) async fn at(url: &str) -> Result<Self, Error> {
+    pub(crate) fn at(url: &str) -> Result<Self, Error> {
         let options = sqlite::options(url)?;
         let first = options.get_filename().to_owned();
         let pointer = SqlitePoolOptions::new()
