@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::Checkpoints;
 use crate::freshness::Freshness;
-use crate::generation::{Age, FIRST, Live, Number};
+use crate::generation::{Age, FIRST, Live, Number, Revisions};
 use crate::healing::Healer;
 use crate::log::LogClient;
 use crate::progress::Progress;
@@ -234,14 +234,17 @@ impl Follower {
     async fn move_to(&mut self, number: Number, shutdown: CancellationToken) -> Result<(), store::Error> {
         let opened = open(&self.generations, number, self.migrate).await?;
         let (next, desk) = (opened.store.clone(), opened.writer.desk());
+        let revisions = next.generation().await?.map_or_else(Revisions::ours, |generation| generation.revisions);
         self.on.stop().await;
         self.on = On::start(number, opened, &self.projecting);
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = overtaken(self.served.store.clone(), next.clone()) => {}
         }
+        self.projecting.progress.moves_to(&revisions);
         let before = self.served.store.point_to(&next);
         let desk_before = self.served.desk.point_to(&desk);
+        self.projecting.progress.filled_by(revisions);
         self.projecting.freshness.announce_all();
         self.carry_discards(&before).await;
         tracing::info!(generation = number, "this generation is served now");

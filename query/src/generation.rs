@@ -54,6 +54,13 @@ impl Revisions {
         self.0.contains_key(projection)
     }
 
+    /// Those projections that `other` has too.
+    #[must_use]
+    pub fn both(&self, other: &Self) -> Self {
+        let both = self.0.iter().filter(|(name, _revision)| other.has(name));
+        Self(both.map(|(name, revision)| (name.clone(), *revision)).collect())
+    }
+
     /// How they compare with this program's.
     pub fn age(&self) -> Age {
         let ours = Self::ours();
@@ -209,6 +216,7 @@ mod tests {
         let mut older = ours;
         older.0.remove("customers");
         assert_eq!((older.age(), older.folds("customers"), older.has("customers")), (Age::Older, false, false));
+        assert_eq!((ours.both(&older), older.both(&ours)), (older.clone(), older.clone()));
         let mut newer = older;
         newer.0.insert("of the future".to_owned(), 1);
         assert_eq!(newer.age(), Age::Newer);

@@ -149,6 +149,12 @@ impl Progress {
         self.state().revisions = Some(revisions);
     }
 
+    /// The tables that are served are about to be others: what either of them lacks is not answered until then.
+    pub fn moves_to(&self, next: &Revisions) {
+        let mut state = self.state();
+        state.revisions = Some(state.revisions.as_ref().map_or_else(|| next.clone(), |now| now.both(next)));
+    }
+
     /// Whether the tables that are served have this projection; a new one is built first.
     pub fn has(&self, projection: &str) -> bool {
         self.state().revisions.as_ref().is_none_or(|revisions| revisions.has(projection))

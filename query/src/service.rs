@@ -85,6 +85,10 @@ impl Service {
         let (admin_listener, admin_address) = bind(admin_listen).await?;
 
         let (freshness, progress) = (Freshness::default(), Progress::default());
+        // Before the first question, and whichever node projects.
+        if let Some(generation) = store.generation().await? {
+            progress.filled_by(generation.revisions);
+        }
         let health = health(&store, &progress);
         let watching = freshness.clone();
         let mut tasks = Tasks::new();

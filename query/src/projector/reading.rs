@@ -72,9 +72,6 @@ impl Projector {
             let reason = format!("generation {} was filled by a newer program", generation.number);
             return Err(store::Error::Unusable { reason });
         }
-        if self.served {
-            self.progress.filled_by(generation.revisions.clone());
-        }
         self.filling.revisions = generation.revisions;
         Ok(())
     }

@@ -3,9 +3,11 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chassis::telemetry::ErrorChain;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Rebuild, Told};
@@ -13,6 +15,10 @@ use crate::follow::Projecting;
 use crate::generation::{Age, Builder, Number, Source};
 use crate::metrics::{REBUILD_FAILURES, REBUILDING};
 use crate::store::{self, Generations};
+
+/// How long to rest after a rebuild that failed for a reason that may pass; each time twice as long, up to the second.
+const RETRY_MIN: Duration = Duration::from_secs(5);
+const RETRY_MAX: Duration = Duration::from_secs(300);
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,23 +101,22 @@ impl Works {
         (Self { generations, projecting, office: office.clone(), jobs, telling }, office)
     }
 
-    /// Works until `shutdown`. What a restart finds begun is gone on with.
+    /// Works until `shutdown`. What a restart finds begun is gone on with, and what failed for a reason that may pass is
+    /// tried again.
     ///
     /// # Errors
     ///
     /// None: what fails is told, and tried again when it is asked for.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), Infallible> {
-        match self.begun().await {
-            Ok(Some(job)) => {
-                self.office.ask(job);
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!(error = %ErrorChain(&error), "whether a rebuild is due cannot be told"),
-        }
+        let (mut due, mut rest) = (Some(Instant::now()), RETRY_MIN);
         loop {
             let job = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 job = self.jobs.recv() => job,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    due = self.ask_for_what_is_due().await.then(|| Instant::now() + rest);
+                    continue;
+                }
             };
             // The office keeps a sender.
             let Some(job) = job else { return Ok(()) };
@@ -120,14 +125,28 @@ impl Works {
             metrics::gauge!(REBUILDING).set(1.0);
             let ended = self.work(job, &stop).await;
             metrics::gauge!(REBUILDING).set(0.0);
-            if let Err(error) = &ended
-                && !matches!(error, Error::Stopped)
-            {
-                metrics::counter!(REBUILD_FAILURES).increment(1);
-                tracing::error!(error = %ErrorChain(error), "a rebuild did not come to its end");
-            }
+            (due, rest) = match &ended {
+                Err(error) if may_pass(error) => (Some(Instant::now() + rest), RETRY_MAX.min(rest * 2)),
+                _ => (None, RETRY_MIN),
+            };
+            tell(&ended);
             let last = ended.map_err(|error| ErrorChain(&error).to_string());
             *lock(&self.office.status) = Status { last: Some(last), ..Status::default() };
+        }
+    }
+
+    /// Whether that could not be told, and is to be tried again.
+    async fn ask_for_what_is_due(&self) -> bool {
+        match self.begun().await {
+            Ok(Some(job)) => {
+                self.office.ask(job);
+                false
+            }
+            Ok(None) => false,
+            Err(error) => {
+                tracing::error!(error = %ErrorChain(&error), "whether a rebuild is due cannot be told");
+                true
+            }
         }
     }
 
@@ -169,6 +188,22 @@ impl Works {
                 }
                 ended => Ok(ended?.number),
             },
+        }
+    }
+}
+
+/// Whether it is worth to try again without anybody asking.
+fn may_pass(error: &Error) -> bool {
+    matches!(error, Error::Busy { .. } | Error::Overtaken | Error::Topic(_) | Error::Log(_) | Error::Store(_))
+}
+
+fn tell(ended: &Result<Number, Error>) {
+    match ended {
+        Ok(_) | Err(Error::Stopped) => {}
+        Err(error @ Error::Busy { .. }) => tracing::info!(%error, "a rebuild is left to another process"),
+        Err(error) => {
+            metrics::counter!(REBUILD_FAILURES).increment(1);
+            tracing::error!(error = %ErrorChain(error), "a rebuild did not come to its end");
         }
     }
 }
