@@ -213,7 +213,7 @@ mod tests {
     fn a_generation_of_a_newer_program_is_told_from_one_of_an_older() {
         let ours = Revisions::ours();
         assert_eq!(ours.age(), Age::Ours);
-        let mut older = ours;
+        let mut older = ours.clone();
         older.0.remove("customers");
         assert_eq!((older.age(), older.folds("customers"), older.has("customers")), (Age::Older, false, false));
         assert_eq!((ours.both(&older), older.both(&ours)), (older.clone(), older.clone()));

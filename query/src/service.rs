@@ -227,7 +227,7 @@ async fn quick_check(store: Store, progress: Progress, shutdown: CancellationTok
         Ok(Some(damage)) => {
             tracing::error!(
                 damage,
-                "the read model's file is damaged: delete it, and it is built again from the topic"
+                "the read model's file is damaged: `order-query rebuild` builds another one beside it"
             );
             progress.damaged(damage);
         }

@@ -378,12 +378,26 @@ impl Store {
         ask!(self, store => store.stopped_orders().await)
     }
 
-    /// The wishes that something be discarded, in the order of asking, at most `limit`.
+    /// The wishes after `after` that another generation has to know: that something be discarded, and what was not granted
+    /// yet. In the order of asking, at most `limit`.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub(crate) async fn discards(&self, limit: u32) -> Result<Vec<Intervention>, Error> {
-        ask!(self, store => store.discards(limit).await)
+    pub(crate) async fn lasting_wishes(&self, after: uuid::Uuid, limit: u32) -> Result<Vec<Intervention>, Error> {
+        ask!(self, store => store.lasting_wishes(after, limit).await)
+    }
+
+    /// The orders after `after` with their versions, by id, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn versions_after(
+        &self,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<(OrderId, Version)>, Error> {
+        ask!(self, store => store.versions_after(after, limit).await)
     }
 }

@@ -165,6 +165,12 @@ impl Writer {
         Ok(())
     }
 
+    /// Sorts on the disk from now on: an index of all rows may be larger than the memory there is.
+    pub(crate) async fn sort_on_disk(&mut self) -> Result<(), Error> {
+        sqlx::query("pragma temp_store = file").execute(&mut self.connection).await?;
+        Ok(())
+    }
+
     /// Whether this process projects into the file.
     pub(crate) fn turn(&mut self) -> Turn {
         if self.held.is_some() {

@@ -53,6 +53,19 @@ impl Writer {
         within!(self, writer => writer.turn())
     }
 
+    /// Prepares for making indexes of all rows at once.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn sort_on_disk(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(writer) => writer.sort_on_disk().await,
+            // The server knows how much memory it has.
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Gives the right to project back, as the end of the process would. Where a lease is the right, its keeper does.
     pub fn give_back(&mut self) {
         match self {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chassis::config::{Kafka, Secret};
+use chassis::testkit::eventually;
 use clap::Parser as _;
 use domain::{OrderEvent, Recorded};
 use query::config::{Cli, Command};
@@ -29,6 +30,8 @@ on_both_stores!(
     a_rebuild_that_was_stopped_goes_on_in_the_same_place,
     what_differs_from_its_source_is_not_promoted,
     a_lost_event_is_found_out,
+    a_topic_that_has_less_than_is_served_is_refused,
+    what_somebody_is_at_is_not_removed,
     two_builders_do_not_write_one_generation,
     there_is_a_way_back_and_old_generations_go,
     what_was_discarded_stays_discarded,
@@ -162,6 +165,13 @@ async fn tampered(kind: Kind, statement: fn(&str) -> String) -> (World, Rebuild,
     let world = served(kind, &topic, &lives(1, 12)).await;
     let (rebuild, mut told) = rebuild(&world, &topic).await;
     interrupted(&rebuild, &mut told).await;
+    change_next(&world, statement).await;
+    let ended = rebuild.run(&CancellationToken::new()).await.unwrap_err();
+    (world, rebuild, ended)
+}
+
+/// Changes rows of generation 2 behind everybody's back.
+async fn change_next(world: &World, statement: fn(&str) -> String) {
     match &world.place {
         Place::Folder(folder, _raw) => {
             let options = SqliteConnectOptions::new().filename(folder.path().join("orders.db.g2"));
@@ -175,8 +185,6 @@ async fn tampered(kind: Kind, statement: fn(&str) -> String) -> (World, Rebuild,
             assert_ne!(changed.rows_affected(), 0);
         }
     }
-    let ended = rebuild.run(&CancellationToken::new()).await.unwrap_err();
-    (world, rebuild, ended)
 }
 
 async fn what_differs_from_its_source_is_not_promoted(kind: Kind) {
@@ -189,8 +197,9 @@ async fn what_differs_from_its_source_is_not_promoted(kind: Kind) {
     let condemned = &told(&rebuild.generations).await[&2];
     assert!(condemned.state == State::Building && !condemned.is_begun(), "{condemned:?}");
     assert_eq!(world.get("/orders").await.status, 200);
-    // The next one begins anew, and nothing is wrong with it.
-    assert_eq!(rebuild.run(&CancellationToken::new()).await.unwrap().number, 2);
+    // The next one begins anew, under a number that nobody has open, and nothing is wrong with it.
+    assert_eq!(rebuild.run(&CancellationToken::new()).await.unwrap().number, 3);
+    assert_eq!(rebuild.generations.numbers().await.unwrap(), [1, 3]);
 }
 
 async fn a_lost_event_is_found_out(kind: Kind) {
@@ -199,6 +208,47 @@ async fn a_lost_event_is_found_out(kind: Kind) {
     let (_world, rebuild, error) = tampered(kind, statement).await;
     assert!(format!("{error:?}").contains("events"), "{error:?}");
     assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
+}
+
+async fn a_topic_that_has_less_than_is_served_is_refused(kind: Kind) {
+    let topic = Topic::made().await;
+    let events = lives(1, 12);
+    let world = served(kind, &topic, &events).await;
+    // Made anew, say: whole in itself, without the last event of anything.
+    let (anew, empty) = (Topic::made().await, Topic::made().await);
+    let first: Vec<_> = events.iter().filter(|event| event.version == domain::Version::FIRST).cloned().collect();
+    anew.publish(&first).await;
+    for less in [anew, empty] {
+        let (rebuild, _told) = rebuild(&world, &less).await;
+        let refused = rebuild.run(&CancellationToken::new()).await;
+        // The second one finds rows of the first that it does not tell of.
+        assert!(matches!(refused, Err(Error::Regress { .. } | Error::Verify(_))), "{refused:?}");
+        assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
+    }
+    let (rebuild, _told) = rebuild(&world, &topic).await;
+    rebuild.run(&CancellationToken::new()).await.unwrap();
+}
+
+async fn what_somebody_is_at_is_not_removed(kind: Kind) {
+    let topic = Topic::made().await;
+    let world = served(kind, &topic, &lives(1, 4)).await;
+    let (rebuild, mut told_of) = rebuild(&world, &topic).await;
+    interrupted(&rebuild, &mut told_of).await;
+    // Somebody is at it, and it is not to be gone on with.
+    let seized = eventually(DEADLINE, "the right to write it", || async {
+        rebuild.generations.seize(2).await.unwrap().ok_or_else(|| "another one has it".to_owned())
+    })
+    .await;
+    let statement = |place: &str| format!("update {place}generation set report = '{{}}'");
+    change_next(&world, statement).await;
+    let busy = rebuild.run(&CancellationToken::new()).await;
+    assert!(matches!(busy, Err(Error::Busy { number: 2 })), "{busy:?}");
+    assert_eq!(rebuild.generations.numbers().await.unwrap(), [1, 2]);
+    if let Some(keeper) = &seized.keeper {
+        keeper.release().await.unwrap();
+    }
+    drop(seized);
+    assert_eq!(rebuild.run(&CancellationToken::new()).await.unwrap().number, 3);
 }
 
 async fn two_builders_do_not_write_one_generation(kind: Kind) {
