@@ -212,8 +212,9 @@ impl Writer {
 
 impl Transaction<'_> {
     pub(crate) async fn commit(self) -> Result<(), Error> {
-        let _committing = self.recent.committing(&self.touched);
-        self.inner.commit().await?;
-        Ok(())
+        let committing = self.recent.committing(&self.touched);
+        let committed = self.inner.commit().await;
+        committing.end();
+        Ok(committed?)
     }
 }

@@ -165,9 +165,11 @@ impl Recent {
         }
     }
 
-    /// Forgets what a commit changes, before it begins. It has ended when the returned guard is dropped.
+    /// Forgets what a commit changes, before it begins. There is one writer, so there is one commit at a time.
     pub(super) fn committing(self: &Arc<Self>, touched: &Touched) -> Committing {
-        self.epoch.fetch_add(1, Ordering::SeqCst);
+        // A commit before this one whose end nobody waited for has left the number odd; it is over by now.
+        let step = if self.epoch().is_calm() { 1 } else { 2 };
+        self.epoch.fetch_add(step, Ordering::SeqCst);
         match touched {
             Touched::Anything => self.orders.iter().for_each(|shard| *lock(shard) = Shard::default()),
             Touched::Orders(orders) => orders.iter().for_each(|id| self.shard(*id).forget(*id)),
@@ -181,12 +183,14 @@ impl Recent {
     }
 }
 
-/// A commit that goes on. However it ends, what is read from then on is read after it.
+/// A commit that goes on. Dropped, it may go on still, and nothing is kept any more.
 #[derive(Debug)]
+#[must_use = "a commit ends"]
 pub(super) struct Committing(Arc<Recent>);
 
-impl Drop for Committing {
-    fn drop(&mut self) {
+impl Committing {
+    /// The database has answered: what is read from now on is read after it.
+    pub(super) fn end(self) {
         self.0.epoch.fetch_add(1, Ordering::SeqCst);
         self.0.ended.notify_waiters();
     }
@@ -262,10 +266,10 @@ mod tests {
         for n in [1, 2] {
             recent.keep(id(n), &detail(1), recent.epoch());
         }
-        drop(recent.committing(&Touched::Orders(vec![id(1)])));
+        recent.committing(&Touched::Orders(vec![id(1)])).end();
         assert_eq!(recent.order(id(1)), None);
         assert_eq!(recent.order(id(2)), Some(detail(1)));
-        drop(recent.committing(&Touched::Anything));
+        recent.committing(&Touched::Anything).end();
         assert_eq!(recent.order(id(2)), None);
         recent.keep(id(2), &detail(1), recent.epoch());
         drop(owning);
@@ -285,10 +289,21 @@ mod tests {
         recent.keep(id(1), &detail(1), before);
         recent.keep(id(1), &detail(1), during);
         assert!(recent.list(question()).is_none());
-        drop(committing);
+        committing.end();
         recent.keep(id(1), &detail(1), before);
         recent.keep(id(1), &detail(1), during);
         assert_eq!(recent.order(id(1)), None);
+        recent.keep(id(1), &detail(1), recent.epoch());
+        assert_eq!(recent.order(id(1)), Some(detail(1)));
+    }
+
+    #[test]
+    fn a_commit_that_nobody_saw_end_is_taken_to_go_on() {
+        let recent = Arc::new(Recent::default());
+        drop(recent.committing(&Touched::Anything));
+        recent.keep(id(1), &detail(1), recent.epoch());
+        assert_eq!(recent.order(id(1)), None);
+        recent.committing(&Touched::Anything).end();
         recent.keep(id(1), &detail(1), recent.epoch());
         assert_eq!(recent.order(id(1)), Some(detail(1)));
     }
@@ -299,7 +314,7 @@ mod tests {
         let _owning = recent.owned();
         let first = recent.list(question()).unwrap();
         assert!(Arc::ptr_eq(&first, &recent.list(question()).unwrap()));
-        drop(recent.committing(&Touched::Orders(Vec::new())));
+        recent.committing(&Touched::Orders(Vec::new())).end();
         assert!(!Arc::ptr_eq(&first, &recent.list(question()).unwrap()));
     }
 
