@@ -102,7 +102,9 @@ impl Rebuild {
         }
         let live = self.generations.live().await?;
         let number = self.place(live).await?;
-        let Opened { store, writer, keeper } = self.generations.open(number).await?;
+        let Opened { store, mut writer, keeper } = self.generations.open(number).await?;
+        // The lease that the keeper looks after is one of the tables.
+        writer.migrate().await?;
         let keeper = keeper.map(|keeper| tokio::spawn(keeper.run()));
         let (freshness, progress) = (Freshness::default(), Progress::default());
         let projecting = Projecting { freshness, progress: progress.clone(), ..self.projecting.clone() };
@@ -136,6 +138,7 @@ impl Rebuild {
                 }
                 _ => {
                     tracing::info!(generation = last, "a generation that was begun otherwise is begun anew");
+                    self.left(last).await?;
                     self.generations.remove(last).await?;
                 }
             }
@@ -177,9 +180,29 @@ impl Rebuild {
         Ok(report)
     }
 
-    /// Makes the tables, and says what they are going to be.
+    /// Waits until nobody builds this generation any more: tables must not be removed from below a builder, who would go on
+    /// and promote what stands in their place.
+    async fn left(&self, number: Number) -> Result<(), Error> {
+        let Opened { store, mut writer, keeper } = self.generations.open(number).await?;
+        writer.migrate().await?;
+        let since = Instant::now();
+        let left = loop {
+            let ours = match &keeper {
+                Some(keeper) => keeper.step().await?,
+                None => writer.turn() != Turn::NotOurs,
+            };
+            if ours || since.elapsed() > TURN_WAIT_MAX {
+                break ours;
+            }
+            sleep(REST).await;
+        };
+        writer.close().await?;
+        store.close().await;
+        if left { Ok(()) } else { Err(Error::Busy { number }) }
+    }
+
+    /// Says what the tables are going to be.
     async fn begin(&self, making: &mut Making, shutdown: &CancellationToken) -> Result<(), Error> {
-        making.projector.writer().migrate().await?;
         let since = Instant::now();
         while making.projector.writer().turn() == Turn::NotOurs {
             if since.elapsed() > TURN_WAIT_MAX {
