@@ -87,6 +87,28 @@ async fn a_frozen_reader_that_wakes_up_does_no_harm() {
 }
 
 #[tokio::test]
+async fn a_reader_beside_it_takes_over_a_file() {
+    let mut world = World::start().await;
+    let mut other = Service::new(world.query_run("order-query-2", &["serve"]), world.http.clone());
+    other.start().await;
+    let load = Load::begin(&world, 2);
+    load.goes_on(20).await;
+    assert!(owns(&world.query).await && !owns(&other).await);
+    world.query.kill();
+    std::mem::swap(&mut world.query, &mut other);
+    takes_over(&world.query).await;
+    load.goes_on(20).await;
+    // It comes back to serve.
+    other.start().await;
+    let acknowledged = load.end().await;
+    world.has_exactly(&acknowledged).await;
+    world.figures_are_right().await;
+    assert!(!owns(&other).await);
+    other.drain().await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_reader_that_drains_is_followed_at_once() {
     let (world, mut owner, _database) = with_two_readers().await;
     owner.drain().await;

@@ -105,7 +105,9 @@ impl Rebuild {
         }
         let live = self.generations.live().await?;
         let number = self.place(live).await?;
-        let Opened { store, writer, keeper } = self.generations.open(number).await?;
+        let Opened { store, mut writer, keeper } = self.generations.open(number).await?;
+        // The lease that the keeper looks after is one of the tables.
+        writer.migrate().await?;
         let keeper = keeper.map(|keeper| tokio::spawn(keeper.run()));
         let (freshness, progress) = (Freshness::default(), Progress::default());
         let projecting = Projecting { freshness, progress: progress.clone(), ..self.projecting.clone() };
@@ -179,9 +181,8 @@ impl Rebuild {
         }
     }
 
-    /// Makes the tables, and says what they are going to be.
+    /// Says what the tables are going to be.
     async fn begin(&self, making: &mut Making, live: Live, shutdown: &CancellationToken) -> Result<(), Error> {
-        making.projector.writer().migrate().await?;
         let since = Instant::now();
         while making.projector.writer().turn() == Turn::NotOurs {
             if since.elapsed() > TURN_WAIT_MAX {

@@ -11,7 +11,6 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::metrics::OWNER;
 use crate::store::Error;
 
 /// How long the lease lasts without a heartbeat.
@@ -53,7 +52,6 @@ impl Keeper {
             _ => {}
         }
         self.told.send_if_modified(|told| std::mem::replace(told, holds) != holds);
-        metrics::gauge!(OWNER).set(if holds.is_some() { 1.0 } else { 0.0 });
         Ok(holds.is_some())
     }
 
@@ -91,7 +89,6 @@ impl Keeper {
                 .bind(epoch)
                 .execute(&self.pool)
                 .await?;
-            metrics::gauge!(OWNER).set(0.0);
         }
         Ok(())
     }
