@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -74,14 +75,20 @@ impl FromStr for Currency {
     fn from_str(code: &str) -> Result<Self, InvalidMoney> {
         let unknown = || InvalidMoney::UnknownCurrency(code.to_owned());
         let bytes: [u8; 3] = code.as_bytes().try_into().map_err(|_length| unknown())?;
-        for (digits, codes) in [(2, DIGITS_2), (0, DIGITS_0), (3, DIGITS_3), (4, DIGITS_4)] {
-            if codes.split_ascii_whitespace().any(|known| known == code) {
-                return Ok(Self { code: bytes, digits });
-            }
-        }
-        Err(unknown())
+        let at = KNOWN.binary_search_by_key(&bytes, |known| known.code).map_err(|_no_place| unknown())?;
+        Ok(KNOWN[at])
     }
 }
+
+/// All currencies by their code: every message names one, and every amount of it.
+static KNOWN: LazyLock<Vec<Currency>> = LazyLock::new(|| {
+    let lists = [(2, DIGITS_2), (0, DIGITS_0), (3, DIGITS_3), (4, DIGITS_4)];
+    let codes = lists.iter().flat_map(|(digits, codes)| codes.split_ascii_whitespace().map(|code| (*digits, code)));
+    let mut known: Vec<Currency> =
+        codes.filter_map(|(digits, code)| Some(Currency { code: code.as_bytes().try_into().ok()?, digits })).collect();
+    known.sort_unstable();
+    known
+});
 
 impl TryFrom<String> for Currency {
     type Error = InvalidMoney;

@@ -207,7 +207,7 @@ pub struct Migrate {
 /// What `rebuild` can be told.
 #[derive(Debug, Clone, Args)]
 pub struct Rebuild {
-    /// Read the event log of order-command (QUERY_LOG_URL) instead of the topic from offset zero
+    /// Read the event log of order-command (`QUERY_LOG_URL`) instead of the topic from offset zero
     #[arg(long)]
     pub from_log: bool,
 

@@ -12,10 +12,11 @@ use domain::Currency;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::checkpoint::Checkpoints;
 use crate::freshness::Freshness;
-use crate::generation::{Age, FIRST, Live, Number, Revisions};
+use crate::generation::{Age, FIRST, Live, Number, Revisions, State};
 use crate::healing::Healer;
 use crate::log::LogClient;
 use crate::progress::Progress;
@@ -28,8 +29,15 @@ use crate::store::{self, Generations, Opened, Store, Writer};
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the new generation is compared with the old one while it passes it.
 const OVERTAKE_INTERVAL: Duration = Duration::from_millis(20);
+/// How long requests may take that were begun on the generation before.
+const LEAVE_AFTER: Duration = Duration::from_secs(30);
+/// When to try a generation again that could not be served.
+const REFUSED_REST: Duration = Duration::from_secs(5);
 /// How long that may take. Beyond it the topic cannot be what the old generation was read from.
 const OVERTAKE_MAX: Duration = Duration::from_secs(60);
+
+/// Wishes that are carried over at once.
+pub(crate) const WISHES_MAX: u32 = 1_000;
 
 /// How this node's projectors are made.
 #[derive(Debug, Clone)]
@@ -103,6 +111,9 @@ async fn usable(opened: &Opened) -> Result<(), store::Error> {
                 generation.number, generation.revisions
             ),
         }),
+        Some(generation) if generation.state == State::Building => {
+            Err(store::Error::Unusable { reason: format!("generation {} is not complete", generation.number) })
+        }
         _ => Ok(()),
     }
 }
@@ -115,6 +126,10 @@ pub struct Follower {
     migrate: bool,
     served: Served,
     on: On,
+    /// Generations that were served until a moment ago.
+    leaving: JoinSet<()>,
+    /// The last generation that could not be served, and when.
+    refused: Option<(Number, Instant)>,
 }
 
 /// A generation that is projected into.
@@ -171,7 +186,7 @@ impl Follower {
         (number, opened): (Number, Opened),
     ) -> Self {
         let on = On::start(number, opened, &projecting);
-        Self { generations, projecting, migrate, served, on }
+        Self { generations, projecting, migrate, served, on, leaving: JoinSet::new(), refused: None }
     }
 
     /// Follows until `shutdown`, then stops projecting.
@@ -189,10 +204,17 @@ impl Follower {
                         passed_on(ended);
                     }
                 }
+                Some(left) = self.leaving.join_next() => {
+                    if let Err(error) = left {
+                        tracing::warn!(%error, "a generation was not left in good order");
+                    }
+                }
                 () = sleep(LOOK_INTERVAL) => self.step(shutdown.clone()).await,
             }
         }
         self.on.stop().await;
+        // Nobody asks any more.
+        self.leaving.shutdown().await;
         Ok(())
     }
 
@@ -200,7 +222,12 @@ impl Follower {
     async fn step(&mut self, shutdown: CancellationToken) {
         match self.generations.live().await {
             Ok(Live { number, .. }) if number != self.on.number => {
+                let resting = |(refused, at): (Number, Instant)| refused == number && at.elapsed() < REFUSED_REST;
+                if self.refused.is_some_and(resting) {
+                    return;
+                }
                 if let Err(error) = self.move_to(number, shutdown).await {
+                    self.refused = Some((number, Instant::now()));
                     tracing::error!(
                         error = %ErrorChain(&error),
                         generation = number,
@@ -215,6 +242,25 @@ impl Follower {
         }
     }
 
+    /// What was discarded while the pointer moved is discarded here too, and what was not granted yet is granted here;
+    /// whatever was carried over before is known.
+    async fn carry_wishes(&self, before: &Store) {
+        let carried = async {
+            let mut after = Uuid::nil();
+            loop {
+                let wishes = before.lasting_wishes(after, WISHES_MAX).await?;
+                let Some(last) = wishes.last() else { return Ok::<(), store::Error>(()) };
+                after = last.id;
+                for wish in &wishes {
+                    self.served.desk.write(wish).await?;
+                }
+            }
+        };
+        if let Err(error) = carried.await {
+            tracing::warn!(error = %ErrorChain(&error), "operators' wishes of the last moment may not be carried over");
+        }
+    }
+
     async fn move_to(&mut self, number: Number, shutdown: CancellationToken) -> Result<(), store::Error> {
         let opened = open(&self.generations, number, self.migrate).await?;
         let (next, desk) = (opened.store.clone(), opened.writer.desk());
@@ -223,24 +269,30 @@ impl Follower {
         self.on = On::start(number, opened, &self.projecting);
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = overtaken(self.served.store.clone(), next.clone()) => {}
+            () = overtaken(self.served.store.clone(), next.clone(), self.projecting.progress.clone()) => {}
         }
         self.projecting.progress.moves_to(&revisions);
         let before = self.served.store.point_to(&next);
         let desk_before = self.served.desk.point_to(&desk);
         self.projecting.progress.filled_by(revisions);
         self.projecting.freshness.announce_all();
+        self.carry_wishes(&before).await;
         tracing::info!(generation = number, "this generation is served now");
-        desk_before.close().await;
-        before.close().await;
+        // Whoever asked a moment ago still has it, and may wait for a connection.
+        self.leaving.spawn(async move {
+            sleep(LEAVE_AFTER).await;
+            desk_before.close().await;
+            before.close().await;
+        });
         Ok(())
     }
 }
 
 /// Until everything that `before` shows is in `next` too.
-async fn overtaken(before: Store, next: Store) {
+async fn overtaken(before: Store, next: Store, progress: Progress) {
     let deadline = Instant::now() + OVERTAKE_MAX;
-    while Instant::now() < deadline {
+    // While the topic is away the old rows are as good as any, and nobody is shown less.
+    while Instant::now() < deadline || progress.topic_problem().is_some() {
         match passed(&before, &next).await {
             Ok(true) => return,
             Ok(false) => {}

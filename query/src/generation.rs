@@ -157,7 +157,7 @@ pub struct Generation {
     pub completed_at_micros: Option<i64>,
     /// How far that is.
     pub built: Built,
-    /// What the verification counted.
+    /// What the verification counted, or where it found a difference, as JSON.
     pub report: Option<String>,
 }
 
@@ -173,6 +173,11 @@ pub struct Built {
 }
 
 impl Generation {
+    /// Whether a rebuild can go on with it: it is being built, and was not found to differ from its source.
+    pub fn is_begun(&self) -> bool {
+        self.state == State::Building && self.report.is_none()
+    }
+
     /// A generation of this program that begins now.
     pub fn begun(number: Number, source: Source, builder: Builder, now_micros: i64) -> Self {
         // The first one is served from its first row on, there being nothing else.

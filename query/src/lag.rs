@@ -70,12 +70,13 @@ fn show_backlog(backlog: Backlog) {
     let count = |number: i64| f64::from(i32::try_from(number).unwrap_or(i32::MAX));
     metrics::gauge!(PARKED).set(count(backlog.parked));
     metrics::gauge!(LETTERS_KEPT).set(count(backlog.dead_letters));
-    metrics::gauge!(PARKED_AGE_SECONDS).set(age_s(backlog.oldest_parked_micros));
-    metrics::gauge!(LETTERS_AGE_SECONDS).set(age_s(backlog.oldest_letter_micros));
+    metrics::gauge!(PARKED_AGE_SECONDS).set(backlog.oldest_parked_micros.map_or(0.0, age_s));
+    metrics::gauge!(LETTERS_AGE_SECONDS).set(backlog.oldest_letter_micros.map_or(0.0, age_s));
 }
 
-fn age_s(since_micros: Option<i64>) -> f64 {
-    let age = since_micros.map_or(0, |since| Utc::now().timestamp_micros().saturating_sub(since).max(0));
+/// How long ago that was, in seconds.
+pub(crate) fn age_s(since_micros: i64) -> f64 {
+    let age = Utc::now().timestamp_micros().saturating_sub(since_micros).max(0);
     Duration::from_micros(u64::try_from(age).unwrap_or(0)).as_secs_f64()
 }
 

@@ -67,7 +67,7 @@ pub(crate) async fn roll_back(config: Building) -> Result<(), Failure> {
 /// Lists the generations.
 pub(crate) async fn generations(config: Look) -> Result<(), Failure> {
     telemetry::init(config.log.format, &config.log.filter)?;
-    let generations = Generations::at(&config.database.url).await?;
+    let generations = Generations::at(&config.database.url)?;
     let live = generations.live().await?;
     for found in generations.list().await? {
         let mark = if found.number == live.number { "*" } else { " " };
@@ -82,7 +82,7 @@ pub(crate) async fn generations(config: Look) -> Result<(), Failure> {
 /// Prints the digest of the served generation.
 pub(crate) async fn digest(config: Look) -> Result<(), Failure> {
     telemetry::init(config.log.format, &config.log.filter)?;
-    let generations = Generations::at(&config.database.url).await?;
+    let generations = Generations::at(&config.database.url)?;
     let store = generations.open(generations.live().await?.number).await?.store;
     for (table, (rows, digest)) in shown(&store.digests().await?) {
         println!("{table:16} {rows:>10} rows  {digest}");
@@ -93,7 +93,7 @@ pub(crate) async fn digest(config: Look) -> Result<(), Failure> {
 }
 
 async fn prepared(config: &Building, source: Source) -> Result<(Rebuild, watch::Receiver<Option<Told>>), Failure> {
-    let generations = Generations::at(&config.database.url).await?;
+    let generations = Generations::at(&config.database.url)?;
     let (telling, told) = watch::channel(None);
     let projecting = Projecting {
         kafka: config.kafka.clone(),

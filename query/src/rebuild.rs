@@ -10,6 +10,10 @@ mod back;
 
 mod error;
 
+mod place;
+
+mod regress;
+
 mod source;
 
 mod told;
@@ -23,10 +27,11 @@ use chrono::Utc;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::follow::Projecting;
+use crate::follow::{Projecting, WISHES_MAX};
 use crate::freshness::Freshness;
-use crate::generation::{Builder, Built, FIRST, Generation, Live, Number, Revisions, Source, State};
+use crate::generation::{Builder, Built, Generation, Live, Number, Source};
 use crate::progress::Progress;
 use crate::projector::{Projector, Step};
 use crate::reader::BATCH_RECORDS_MAX;
@@ -45,8 +50,6 @@ const REST: Duration = Duration::from_millis(100);
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the events are compared again where the source moves while it is read.
 const COMPARISONS_MAX: u32 = 5;
-/// Wishes that are carried over at once.
-const WISHES_MAX: u32 = 500;
 
 /// A generation that was promoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,28 +129,8 @@ impl Rebuild {
         Ok(Promoted { number, report, read: (making.read, making.reading) })
     }
 
-    /// The generation to go on with, or a new place. One that another program began is begun anew.
-    async fn place(&self, live: Live) -> Result<Number, Error> {
-        let numbers = self.generations.numbers().await?;
-        if let Some(last) = numbers.last().copied().filter(|last| *last != live.number && *last != FIRST) {
-            match self.generations.look(last).await? {
-                Some(begun) if begun.state == State::Complete => {}
-                Some(begun) if begun.revisions == Revisions::ours() && begun.source == self.source => {
-                    tracing::info!(generation = last, "a generation that was begun is gone on with");
-                    return Ok(last);
-                }
-                _ => {
-                    tracing::info!(generation = last, "a generation that was begun otherwise is begun anew");
-                    self.left(last).await?;
-                    self.generations.remove(last).await?;
-                }
-            }
-        }
-        Ok(self.generations.make_next().await?)
-    }
-
     async fn make(&self, making: &mut Making, live: Live, shutdown: &CancellationToken) -> Result<Report, Error> {
-        self.begin(making, shutdown).await?;
+        self.begin(making, live, shutdown).await?;
         match self.source {
             Source::Topic => {}
             Source::Log => self.read_log(making, shutdown).await?,
@@ -162,47 +145,44 @@ impl Rebuild {
             Err(error) => Err(error),
         };
         served.close().await;
+        if let Err(Error::Verify(difference)) = &report {
+            let told = serde_json::json!({ "difference": ErrorChain(difference).to_string() }).to_string();
+            let mut transaction = making.projector.writer().begin().await?;
+            transaction.condemn_generation(&told).await?;
+            transaction.commit().await?;
+        }
         let report = report?;
-        let now_micros = Utc::now().timestamp_micros();
-        let mut transaction = making.projector.writer().begin().await?;
-        transaction
-            .complete_generation(now_micros, &serde_json::to_string(&report).map_err(store::Error::from)?)
-            .await?;
-        transaction.commit().await?;
         self.read_topic(making, shutdown).await?;
-        let promoted =
-            self.generations.promote(making.projector.writer(), live.number, making.number, now_micros).await;
-        promoted.map_err(|error| match error {
-            store::Error::Superseded => Error::Overtaken,
-            error => Error::Store(error),
-        })?;
-        self.tell(making, Phase::Promoted).await?;
+        let now_micros = Utc::now().timestamp_micros();
+        let told = serde_json::to_string(&report).map_err(store::Error::from)?;
+        let mut transaction = making.projector.writer().begin().await?;
+        transaction.complete_generation(now_micros, &told).await?;
+        transaction.commit().await?;
+        self.promote(making, live, now_micros).await?;
+        // Not within the condition: what is borrowed there is still borrowed when it is replaced.
+        let told = *self.telling.borrow();
+        if let Some(told) = told {
+            let built = Built { done: told.built.total, ..told.built };
+            self.telling.send_replace(Some(Told { phase: Phase::Promoted, built, ..told }));
+        }
         Ok(report)
     }
 
-    /// Waits until nobody builds this generation any more: tables must not be removed from below a builder, who would go on
-    /// and promote what stands in their place.
-    async fn left(&self, number: Number) -> Result<(), Error> {
-        let Opened { store, mut writer, keeper } = self.generations.open(number).await?;
-        writer.migrate().await?;
-        let since = Instant::now();
-        let left = loop {
-            let ours = match &keeper {
-                Some(keeper) => keeper.step().await?,
-                None => writer.turn() != Turn::NotOurs,
-            };
-            if ours || since.elapsed() > TURN_WAIT_MAX {
-                break ours;
-            }
-            sleep(REST).await;
-        };
-        writer.close().await?;
-        store.close().await;
-        if left { Ok(()) } else { Err(Error::Busy { number }) }
+    /// Moves the pointer. What counts is where it is in the end: a lost answer is asked for again.
+    async fn promote(&self, making: &mut Making, live: Live, now_micros: i64) -> Result<(), Error> {
+        let writer = making.projector.writer();
+        match self.generations.promote(writer, live.number, making.number, now_micros).await {
+            Ok(()) => Ok(()),
+            Err(store::Error::Superseded) => Err(Error::Overtaken),
+            Err(error) => match self.generations.live().await {
+                Ok(now) if now.number == making.number => Ok(()),
+                _ => Err(error.into()),
+            },
+        }
     }
 
     /// Says what the tables are going to be.
-    async fn begin(&self, making: &mut Making, shutdown: &CancellationToken) -> Result<(), Error> {
+    async fn begin(&self, making: &mut Making, live: Live, shutdown: &CancellationToken) -> Result<(), Error> {
         let since = Instant::now();
         while making.projector.writer().turn() == Turn::NotOurs {
             if since.elapsed() > TURN_WAIT_MAX {
@@ -210,6 +190,10 @@ impl Rebuild {
             }
             stopping(shutdown)?;
             sleep(REST).await;
+        }
+        // Whoever had it until now may have promoted it: then it is not ours to write.
+        if self.generations.live().await? != live {
+            return Err(Error::Overtaken);
         }
         let mut transaction = making.projector.writer().begin().await?;
         if transaction.generation().await?.is_none() {
@@ -222,6 +206,7 @@ impl Rebuild {
     }
 
     async fn make_indexes(&self, making: &mut Making) -> Result<(), Error> {
+        making.projector.writer().sort_on_disk().await?;
         let mut transaction = making.projector.writer().begin().await?;
         transaction.make_indexes().await?;
         Ok(transaction.commit().await?)
@@ -229,12 +214,17 @@ impl Rebuild {
 
     /// What was discarded stays discarded: the wishes are granted here too.
     async fn carry_wishes(&self, making: &mut Making, served: &Store) -> Result<(), Error> {
-        let discards = served.discards(WISHES_MAX).await?;
-        let mut transaction = making.projector.writer().begin().await?;
-        for wish in &discards {
-            transaction.adopt(wish).await?;
+        let mut after = Uuid::nil();
+        loop {
+            let wishes = served.lasting_wishes(after, WISHES_MAX).await?;
+            let Some(last) = wishes.last() else { break };
+            after = last.id;
+            let mut transaction = making.projector.writer().begin().await?;
+            for wish in &wishes {
+                transaction.adopt(wish).await?;
+            }
+            transaction.commit().await?;
         }
-        transaction.commit().await?;
         while making.projector.intervene().await? {}
         Ok(())
     }
@@ -260,7 +250,7 @@ impl Rebuild {
             comparisons += 1;
             match verify::verify(&making.store, &events, self.projecting.default_currency).await {
                 Ok(report) => {
-                    no_regress(&making.store, served, &events).await?;
+                    self.refuse_regress(making, served, shutdown).await?;
                     return Ok(report);
                 }
                 Err(error) if self.source == Source::Log && comparisons < COMPARISONS_MAX => {
@@ -333,20 +323,6 @@ impl Rebuild {
         self.telling.send_replace(Some(Told { number, phase, built, rate_per_s }));
         Ok(())
     }
-
-    /// The one before stays for a way back; what is older goes.
-    async fn prune(&self, live: Live) {
-        let kept = [Some(live.number), live.previous];
-        let numbers = self.generations.numbers().await.unwrap_or_default();
-        for number in numbers.into_iter().filter(|number| !kept.contains(&Some(*number)) && *number < live.number) {
-            match self.generations.remove(number).await {
-                Ok(()) => tracing::info!(generation = number, "an old generation is removed"),
-                Err(error) => {
-                    tracing::warn!(error = %ErrorChain(&error), generation = number, "an old generation is not removed");
-                }
-            }
-        }
-    }
 }
 
 impl Making {
@@ -362,21 +338,6 @@ impl Making {
         }
         place
     }
-}
-
-/// Orders that wait in the new generation must not be served at an earlier version than now.
-async fn no_regress(store: &Store, served: &Store, events: &SourceEvents) -> Result<(), Error> {
-    let waiting: Vec<_> = events.left_out().collect();
-    for orders in waiting.chunks(BATCH_RECORDS_MAX) {
-        let found: std::collections::BTreeMap<_, _> = store.order_versions(orders).await?.into_iter().collect();
-        for (order_id, version) in served.order_versions(orders).await? {
-            let found = found.get(&order_id).copied().unwrap_or_default();
-            if found < version {
-                return Err(Error::Regress { order_id: order_id.to_string(), found: found.0, served: version.0 });
-            }
-        }
-    }
-    Ok(())
 }
 
 fn stopping(shutdown: &CancellationToken) -> Result<(), Error> {

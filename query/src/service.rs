@@ -10,6 +10,7 @@ use chassis::http::{docs, errors, finish, serve};
 use chassis::metrics::Metrics;
 use chassis::tasks::{self, Tasks};
 use chassis::telemetry::ErrorChain;
+use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -75,7 +76,7 @@ impl Service {
         let recorder = Metrics::install();
         metrics::describe();
         let migrate = config.migrate == MigrateAtStart::Auto;
-        let generations = Generations::at(&config.database.url).await?;
+        let generations = Generations::at(&config.database.url)?;
         let (number, opened) = open_live(&generations, migrate).await?;
         let store = opened.store.clone();
         store.ping().await?;
@@ -191,6 +192,22 @@ fn health(store: &Store, progress: &Progress) -> Health {
             .then(|| verified.topic_problem().unwrap_or_else(|| "not verified yet".to_owned()));
         async move { waiting.map_or(Ok(()), Err) }
     });
+    let counting = store.clone();
+    health.tell("not_applied", move || {
+        let store = counting.clone();
+        async move {
+            match store.backlog().await {
+                Ok(backlog) => json!({
+                    "dead_letters": backlog.dead_letters,
+                    "oldest_dead_letter_s": backlog.oldest_letter_micros.map(lag::age_s),
+                    "parked": backlog.parked,
+                    "oldest_parked_s": backlog.oldest_parked_micros.map(lag::age_s),
+                }),
+                // The check of the database tells.
+                Err(_error) => Value::Null,
+            }
+        }
+    });
     let projecting = progress.clone();
     health.register("projector", move || {
         let failure = projecting.persistent_failure();
@@ -210,7 +227,7 @@ async fn quick_check(store: Store, progress: Progress, shutdown: CancellationTok
         Ok(Some(damage)) => {
             tracing::error!(
                 damage,
-                "the read model's file is damaged: delete it, and it is built again from the topic"
+                "the read model's file is damaged: `order-query rebuild` builds another one beside it"
             );
             progress.damaged(damage);
         }

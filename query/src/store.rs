@@ -136,7 +136,7 @@ pub struct Opened {
 ///
 /// When the URL is neither, or the database cannot be used.
 pub async fn open(url: &Secret) -> Result<Opened, Error> {
-    Generations::at(url).await?.open(FIRST).await
+    Generations::at(url)?.open(FIRST).await
 }
 
 impl Opened {

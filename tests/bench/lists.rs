@@ -96,7 +96,7 @@ fn usd() -> Currency {
 }
 
 /// The middle of several times, in milliseconds.
-async fn median_ms<T>(ask: impl AsyncFn() -> Result<Vec<T>, Error>) -> f64 {
+async fn median_ms<T>(ask: impl AsyncFn() -> Result<T, Error>) -> f64 {
     let mut times = Vec::new();
     for _ in 0..REPEATS {
         let started = Instant::now();

@@ -3,26 +3,51 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a program for a person at a terminal")]
 
 mod append;
+mod baseline;
+mod events;
+mod floor;
+mod growth;
+mod http;
 mod lists;
+mod load;
+mod process;
+mod project;
+mod read;
+mod rebuild;
 mod relay;
 mod report;
+mod roles;
 mod rows;
+mod visible;
 
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
 use report::Row;
+use roles::Told;
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Path {
     /// Commands in process, many callers and one.
     Append,
+    /// Commands over HTTP, everything switched on.
+    Http,
     /// Draining an outbox to Kafka.
     Relay,
     /// Lists of the read model over a million orders, in both stores: plans and times.
     Lists,
+    /// The projection into SQLite and PostgreSQL.
+    Project,
+    /// Building the read model anew, beside the one that is served.
+    Rebuild,
+    /// Reads over HTTP.
+    Read,
+    /// From the answer of a command to the sight of its order.
+    Visible,
+    /// Appending and reading when there is more and more.
+    Growth,
     /// All that has a goal: everything but the lists.
     All,
 }
@@ -41,6 +66,8 @@ struct Options {
     /// Cargo passes it to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
+    #[command(flatten)]
+    told: Told,
 }
 
 /// How long and how often.
@@ -59,18 +86,45 @@ fn main() {
         Plan { quick: false, rounds: 5, round: Duration::from_secs(6) }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let mut rows: Vec<Row> = Vec::new();
-    if matches!(options.path, Path::Append | Path::All) {
-        rows.extend(runtime.block_on(append::measure(plan)));
-    }
-    if matches!(options.path, Path::Relay | Path::All) {
-        rows.extend(runtime.block_on(relay::measure(plan)));
+    if let Some(role) = options.told.role {
+        return runtime.block_on(roles::run(role, &options.told));
     }
     if options.path == Path::Lists {
         return runtime.block_on(lists::show_plans(plan));
     }
+    let rows = runtime.block_on(measure(options.path, plan));
     println!("{}", report::table(&rows));
     if let Some(path) = options.json {
         std::fs::write(path, serde_json::to_string_pretty(&rows).unwrap()).unwrap();
     }
+}
+
+async fn measure(path: Path, plan: Plan) -> Vec<Row> {
+    let asked = |one| path == one || path == Path::All;
+    let mut rows = Vec::new();
+    if asked(Path::Append) {
+        rows.extend(append::measure(plan).await);
+    }
+    if asked(Path::Http) {
+        rows.extend(http::measure(plan).await);
+    }
+    if asked(Path::Relay) {
+        rows.extend(relay::measure(plan).await);
+    }
+    if asked(Path::Project) {
+        rows.extend(project::measure(plan).await);
+    }
+    if asked(Path::Rebuild) {
+        rows.extend(rebuild::measure(plan).await);
+    }
+    if asked(Path::Read) {
+        rows.extend(read::measure(plan).await);
+    }
+    if asked(Path::Visible) {
+        rows.extend(visible::measure(plan).await);
+    }
+    if asked(Path::Growth) {
+        rows.extend(growth::measure(plan).await);
+    }
+    rows
 }

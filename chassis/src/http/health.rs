@@ -24,6 +24,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
+type Fact = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync>;
+
 /// The health of a process; clones share it.
 #[derive(Clone, Default)]
 pub struct Health {
@@ -33,6 +35,7 @@ pub struct Health {
 #[derive(Default)]
 struct Inner {
     checks: Mutex<Vec<(&'static str, Check)>>,
+    facts: Mutex<Vec<(&'static str, Fact)>>,
     draining: AtomicBool,
     started: AtomicBool,
 }
@@ -58,6 +61,18 @@ impl Health {
     {
         let check: Check = Arc::new(move || Box::pin(check()));
         self.checks().push((name, check));
+    }
+
+    /// Adds a fact to what readiness shows: something that people should know and that makes nobody unready. It has one
+    /// second, and is left out when it takes longer.
+    pub fn tell<F, Fut>(&self, name: &'static str, fact: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Value> + Send + 'static,
+    {
+        let fact: Fact = Arc::new(move || Box::pin(fact()));
+        // As with the checks.
+        self.inner.facts.lock().unwrap_or_else(PoisonError::into_inner).push((name, fact));
     }
 
     /// Makes the process not ready, for good: call it when draining starts, before connections close.
@@ -109,7 +124,14 @@ impl Health {
             (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not-ready"),
         };
-        (code, axum::Json(json!({ "status": status, "checks": shown }))).into_response()
+        let mut document = json!({ "status": status, "checks": shown });
+        let facts = self.inner.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (name, fact) in facts {
+            if let Ok(fact) = tokio::time::timeout(CHECK_TIMEOUT, fact()).await {
+                document[name] = fact;
+            }
+        }
+        (code, axum::Json(document)).into_response()
     }
 
     async fn startup(&self) -> Response {

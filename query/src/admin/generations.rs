@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::Admin;
 use crate::api::failed;
-use crate::generation::{Generation, Source, State as Stage};
+use crate::generation::{Generation, Source};
 use crate::rebuild::works::{Job, Status};
 
 /// When to ask again while a rebuild is going on, in seconds.
@@ -38,7 +38,8 @@ pub(super) struct GenerationDocument {
     revisions: Value,
     started_at: DateTime<Utc>,
     completed_at: Option<DateTime<Utc>>,
-    /// What its verification counted: distinct events, orders that wait, and of each table its rows and their digest
+    /// What its verification counted: distinct events, orders that wait, and of each table its rows and their digest; or
+    /// the difference that it found
     report: Option<Value>,
 }
 
@@ -127,7 +128,7 @@ pub(super) async fn progress(State(admin): State<Arc<Admin>>) -> Result<Json<Reb
     if running.is_none() {
         // Another process may be at it: its own tables tell.
         let building = office.generations.list().await.map_err(failed)?;
-        if let Some(found) = building.into_iter().find(|generation| generation.state == Stage::Building) {
+        if let Some(found) = building.into_iter().find(Generation::is_begun) {
             document.generation = Some(found.number);
             document.phase = Some("reading");
             (document.done, document.total) = (found.built.done, found.built.total);

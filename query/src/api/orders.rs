@@ -183,8 +183,8 @@ pub(super) async fn list(
     let (filter, page) = (query.filter(api.default_currency)?, query.page()?);
     until_fresh(&api, query.after, &headers).await?;
     let _permit = api.reads.try_enter()?;
-    let mut listed = api.store.list(&filter, &page, limit + 1).await.map_err(failed)?;
-    let more = super::page::cut(&mut listed, limit);
+    let listed = api.store.list(&filter, &page, limit + 1).await.map_err(failed)?;
+    let (listed, more) = super::page::first(&listed, limit);
     let mut response = super::page::array(listed.iter().map(|listed| listed.document.as_str()));
     if let (true, Some(last)) = (more, listed.last()) {
         cursor::link_next(&mut response, "/orders", raw.as_deref(), &OrderKey { sort: page.sort, key: last.key });

@@ -11,7 +11,7 @@ use crate::follow::Projecting;
 use crate::freshness::Freshness;
 use crate::generation::{Live, Number};
 use crate::progress::Progress;
-use crate::store::{self, Opened, Turn};
+use crate::store::{Opened, Turn};
 
 impl Rebuild {
     /// Goes back to the generation before, once it has what was applied since.
@@ -51,6 +51,7 @@ impl Rebuild {
     }
 
     async fn go_back(&self, making: &mut Making, live: Live, shutdown: &CancellationToken) -> Result<(), Error> {
+        making.projector.writer().migrate().await?;
         let since = Instant::now();
         while making.projector.writer().turn() == Turn::NotOurs {
             if since.elapsed() > TURN_WAIT_MAX {
@@ -60,10 +61,6 @@ impl Rebuild {
         }
         self.read_topic(making, shutdown).await?;
         let now_micros = Utc::now().timestamp_micros();
-        let moved = self.generations.promote(making.projector.writer(), live.number, making.number, now_micros).await;
-        moved.map_err(|error| match error {
-            store::Error::Superseded => Error::Overtaken,
-            error => Error::Store(error),
-        })
+        self.promote(making, live, now_micros).await
     }
 }

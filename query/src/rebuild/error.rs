@@ -37,8 +37,8 @@ pub enum Error {
     Overtaken,
     /// An order would be served at an earlier version than it is now.
     #[error(
-        "order {order_id} waits at version {found} in the new generation and is served at version {served}: the source \
-         misses an event; build from the event log, with --from-log"
+        "order {order_id} is at version {found} in the new generation and served at version {served}: the source misses \
+         events; build from the event log, with --from-log"
     )]
     Regress {
         /// Which order.

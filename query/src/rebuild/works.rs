@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, Rebuild, Told};
 use crate::follow::Projecting;
-use crate::generation::{Age, Builder, Number, Source, State};
+use crate::generation::{Age, Builder, Number, Source};
 use crate::metrics::{REBUILD_FAILURES, REBUILDING};
 use crate::store::{self, Generations};
 
@@ -154,7 +154,7 @@ impl Works {
     async fn begun(&self) -> Result<Option<Job>, store::Error> {
         let live = self.generations.live().await?.number;
         let begun = self.generations.list().await?.into_iter().find(|generation| {
-            generation.number > live && generation.state == State::Building && generation.builder == Builder::Service
+            generation.number > live && generation.is_begun() && generation.builder == Builder::Service
         });
         if let Some(begun) = begun {
             return Ok(Some(Job::Rebuild(begun.source)));

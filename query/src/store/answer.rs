@@ -66,7 +66,7 @@ pub struct Event {
 }
 
 /// How a list is sorted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Sort {
     /// Newest first.
     #[default]
@@ -92,7 +92,7 @@ impl Sort {
 }
 
 /// Where in a list a page begins.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Page {
     /// How the list is sorted.
     pub sort: Sort,
@@ -101,7 +101,7 @@ pub struct Page {
 }
 
 /// Which orders a list shows.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct ListFilter {
     /// In this status.
     pub status: Option<Status>,

@@ -33,6 +33,7 @@ pub(super) const DAYS: &str = "select day, currency, orders, cancellations, reve
 pub(super) const DEMAND: &str = "select sku, currency, units, revenue_minor from product_demand";
 pub(super) const CANCELLATIONS: &str = "select day, customer_id, reason, orders from cancellations";
 pub(super) const ORDER_PRODUCTS: &str = "select sku, created_at, order_id, currency, total_minor from order_products";
+pub(super) const VERSIONS: &str = "select order_id, version from orders where order_id > $1 order by order_id limit $2";
 pub(super) const STOPPED: &str = "select distinct order_id from parked";
 
 /// Rows, and the sum of their hashes.
@@ -91,6 +92,16 @@ macro_rules! walk_tables {
                 mut see: impl FnMut(OrderTuple) -> Result<(), Error> + Send,
             ) -> Result<(), Error> {
                 walk_tables!(@walk self, ORDERS, see)
+            }
+
+            pub(crate) async fn versions_after(
+                &self,
+                after: Option<OrderId>,
+                limit: u32,
+            ) -> Result<Vec<(OrderId, Version)>, Error> {
+                let after = after.map_or_else(Vec::new, |order_id| order_id.0.as_bytes().to_vec());
+                let question = sqlx::query_as(VERSIONS).bind(after).bind(i64::from(limit));
+                record::all(question.fetch_all(&self.readers).await?, record::known_version)
             }
 
             pub(crate) async fn stopped_orders(&self) -> Result<BTreeSet<OrderId>, Error> {

@@ -2,14 +2,14 @@
 
 use chassis::config::Secret;
 
-use super::{Error, Opened, Writer, postgres, sqlite};
+use super::{Error, Opened, Turn, Writer, postgres, sqlite};
 use crate::generation::{Generation, Live, Number};
 
 /// The generations of one read model.
 #[derive(Debug, Clone)]
 pub enum Generations {
     /// Files of this node: the one that was named, and others beside it.
-    Sqlite(sqlite::Generations),
+    Sqlite(Box<sqlite::Generations>),
     /// Schemas of a database that nodes share.
     Postgres(postgres::Generations),
 }
@@ -30,10 +30,10 @@ impl Generations {
     /// # Errors
     ///
     /// When the URL names no store.
-    pub async fn at(url: &Secret) -> Result<Self, Error> {
+    pub fn at(url: &Secret) -> Result<Self, Error> {
         let scheme = url.expose().split_once(':').map_or("", |(scheme, _rest)| scheme);
         match scheme {
-            "sqlite" => Ok(Self::Sqlite(sqlite::Generations::at(url.expose()).await?)),
+            "sqlite" => Ok(Self::Sqlite(Box::new(sqlite::Generations::at(url.expose())?))),
             "postgres" | "postgresql" => Ok(Self::Postgres(postgres::Generations::at(url)?)),
             _ => Err(Error::Unusable { reason: "its URL starts with neither sqlite: nor postgres:".to_owned() }),
         }
@@ -49,6 +49,21 @@ impl Generations {
             Self::Sqlite(generations) => Ok(Opened::sqlite(generations.open(number).await?)),
             Self::Postgres(generations) => Ok(Opened::postgres(generations.open(number).await?)),
         }
+    }
+
+    /// Opens a generation if this process can have the right to write it now, and with that right; none when another one
+    /// has it. The right lasts as long as the writer, and in PostgreSQL as its lease.
+    ///
+    /// # Errors
+    ///
+    /// When the database cannot be used.
+    pub async fn seize(&self, number: Number) -> Result<Option<Opened>, Error> {
+        let mut opened = self.open(number).await?;
+        let ours = match &opened.keeper {
+            Some(keeper) => keeper.step().await?,
+            None => opened.writer.turn() != Turn::NotOurs,
+        };
+        Ok(ours.then_some(opened))
     }
 
     /// Which generation is served. The first one's tables must be there.

@@ -88,8 +88,10 @@ pub(super) const WISH: &str = "insert into interventions (id, kind, target, reas
 pub(super) const INTERVENTION: &str = wishes!("where id = $1");
 /// The newest wishes.
 pub(super) const INTERVENTIONS: &str = wishes!("order by id desc limit $1");
-/// The wishes that something be discarded, in the order of asking.
-pub(super) const DISCARDS: &str = wishes!("where kind like 'discard-%' order by id limit $1");
+/// The wishes that another generation has to know: that something be discarded, and what was not granted yet. In the order
+/// of asking.
+pub(super) const LASTING: &str =
+    wishes!("where (kind like 'discard-%' or done_at is null) and id > $1 order by id limit $2");
 /// A wish of another generation.
 pub(super) const ADOPT: &str = "insert into interventions (id, kind, target, reason, actor, requested_at) \
     values ($1, $2, $3, $4, $5, $6) on conflict (id) do nothing";
@@ -157,8 +159,8 @@ macro_rules! ask_for_intake {
                 question.fetch_optional(&self.readers).await?.map(rows::intervention).transpose()
             }
 
-            pub(crate) async fn discards(&self, limit: u32) -> Result<Vec<Intervention>, Error> {
-                let question = sqlx::query_as(intake::DISCARDS).bind(i64::from(limit));
+            pub(crate) async fn lasting_wishes(&self, after: Uuid, limit: u32) -> Result<Vec<Intervention>, Error> {
+                let question = sqlx::query_as(intake::LASTING).bind(after.as_bytes().to_vec()).bind(i64::from(limit));
                 record::all(question.fetch_all(&self.readers).await?, rows::intervention)
             }
 

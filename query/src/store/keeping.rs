@@ -14,6 +14,7 @@ pub(super) const BEGIN: &str = "insert into generation (number, revisions, state
     select $1, $2, $3, $4, $5, $6 where not exists (select 1 from generation)";
 pub(super) const TELL: &str = "update generation set done = $1, total = $2, told_at = $3";
 pub(super) const COMPLETE: &str = "update generation set state = 'complete', completed_at = $1, report = $2";
+pub(super) const CONDEMN: &str = "update generation set report = $1";
 pub(super) const LOG: &str = "select log_after, log_anchors from generation";
 pub(super) const LOG_AFTER: &str = "update generation set log_after = $1";
 pub(super) const LOG_ANCHORS: &str = "update generation set log_anchors = $1";
@@ -67,6 +68,11 @@ macro_rules! keep_generation {
 
             pub(crate) async fn complete_generation(&mut self, now_micros: i64, report: &str) -> Result<(), Error> {
                 sqlx::query(keeping::COMPLETE).bind(now_micros).bind(report).execute(&mut *self.inner).await?;
+                Ok(())
+            }
+
+            pub(crate) async fn condemn_generation(&mut self, report: &str) -> Result<(), Error> {
+                sqlx::query(keeping::CONDEMN).bind(report).execute(&mut *self.inner).await?;
                 Ok(())
             }
 

@@ -1,6 +1,7 @@
 //! The API's questions, put to whichever store there is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
@@ -130,7 +131,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<Listed>, Error> {
+    pub async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Arc<Vec<Listed>>, Error> {
         ask!(self, store => store.list(filter, page, limit).await)
     }
 
@@ -377,12 +378,26 @@ impl Store {
         ask!(self, store => store.stopped_orders().await)
     }
 
-    /// The wishes that something be discarded, in the order of asking, at most `limit`.
+    /// The wishes after `after` that another generation has to know: that something be discarded, and what was not granted
+    /// yet. In the order of asking, at most `limit`.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub(crate) async fn discards(&self, limit: u32) -> Result<Vec<Intervention>, Error> {
-        ask!(self, store => store.discards(limit).await)
+    pub(crate) async fn lasting_wishes(&self, after: uuid::Uuid, limit: u32) -> Result<Vec<Intervention>, Error> {
+        ask!(self, store => store.lasting_wishes(after, limit).await)
+    }
+
+    /// The orders after `after` with their versions, by id, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn versions_after(
+        &self,
+        after: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<(OrderId, Version)>, Error> {
+        ask!(self, store => store.versions_after(after, limit).await)
     }
 }

@@ -12,12 +12,15 @@ mod load;
 
 mod read;
 
+mod recent;
+
 mod save;
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -28,6 +31,7 @@ use sqlx::{Connection as _, Sqlite};
 
 pub use generations::Generations;
 
+use self::recent::{Owning, Recent, Touched};
 use super::{Error, Turn};
 
 /// The tables, as `sqlx migrate run --source migrations/query/sqlite` makes them.
@@ -50,6 +54,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Store {
     readers: SqlitePool,
+    recent: Arc<Recent>,
 }
 
 /// The write side: the only connection that projects, in whichever process it is.
@@ -58,14 +63,25 @@ pub struct Writer {
     connection: SqliteConnection,
     /// Whoever holds the lock on this file projects. The system takes it back when the process ends, however it ends.
     lock: PathBuf,
-    held: Option<File>,
+    held: Option<Held>,
     options: Box<SqliteConnectOptions>,
+    recent: Arc<Recent>,
+}
+
+/// The lock on a file. While it is held, nobody but this process changes what the file holds.
+#[derive(Debug)]
+struct Held {
+    // In this order: nothing is known by heart any more when the lock goes.
+    _owning: Owning,
+    _file: File,
 }
 
 /// One transaction of the writer. Dropped without a commit, it leaves no trace.
 #[derive(Debug)]
 pub struct Transaction<'w> {
     inner: sqlx::Transaction<'w, Sqlite>,
+    recent: Arc<Recent>,
+    touched: Touched,
 }
 
 /// How the file that `url` names is opened.
@@ -104,7 +120,9 @@ async fn open(options: SqliteConnectOptions) -> Result<(Store, Writer), Error> {
         // A file does not go away like a server does; asking before each use costs a hop.
         .test_before_acquire(false)
         .connect_lazy_with(reading);
-    Ok((Store { readers }, Writer { connection, options: Box::new(writing), lock: lock.into(), held: None }))
+    let recent = Arc::new(Recent::default());
+    let store = Store { readers, recent: Arc::clone(&recent) };
+    Ok((store, Writer { connection, options: Box::new(writing), lock: lock.into(), held: None, recent }))
 }
 
 async fn check_version(connection: &mut SqliteConnection) -> Result<(), Error> {
@@ -147,6 +165,12 @@ impl Writer {
         Ok(())
     }
 
+    /// Sorts on the disk from now on: an index of all rows may be larger than the memory there is.
+    pub(crate) async fn sort_on_disk(&mut self) -> Result<(), Error> {
+        sqlx::query("pragma temp_store = file").execute(&mut self.connection).await?;
+        Ok(())
+    }
+
     /// Whether this process projects into the file.
     pub(crate) fn turn(&mut self) -> Turn {
         if self.held.is_some() {
@@ -154,7 +178,7 @@ impl Writer {
         }
         match File::create(&self.lock).map(|file| file.try_lock().map(|()| file)) {
             Ok(Ok(file)) => {
-                self.held = Some(file);
+                self.held = Some(Held { _owning: self.recent.owned(), _file: file });
                 Turn::New
             }
             Ok(Err(TryLockError::WouldBlock)) => Turn::NotOurs,
@@ -175,7 +199,7 @@ impl Writer {
             return Err(Error::Superseded);
         }
         let inner = self.connection.begin_with("begin immediate").await?;
-        Ok(Transaction { inner })
+        Ok(Transaction { inner, recent: Arc::clone(&self.recent), touched: Touched::default() })
     }
 
     /// The lock goes last: whoever takes it finds the file closed.
@@ -188,7 +212,9 @@ impl Writer {
 
 impl Transaction<'_> {
     pub(crate) async fn commit(self) -> Result<(), Error> {
-        self.inner.commit().await?;
-        Ok(())
+        let committing = self.recent.committing(&self.touched);
+        let committed = self.inner.commit().await;
+        committing.end();
+        Ok(committed?)
     }
 }

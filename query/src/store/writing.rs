@@ -53,6 +53,19 @@ impl Writer {
         within!(self, writer => writer.turn())
     }
 
+    /// Prepares for making indexes of all rows at once.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn sort_on_disk(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(writer) => writer.sort_on_disk().await,
+            // The server knows how much memory it has.
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Gives the right to project back, as the end of the process would. Where a lease is the right, its keeper does.
     pub fn give_back(&mut self) {
         match self {
@@ -242,6 +255,15 @@ impl Transaction<'_> {
     /// When the database fails.
     pub async fn complete_generation(&mut self, now_micros: i64, report: &str) -> Result<(), Error> {
         within!(self, transaction => transaction.complete_generation(now_micros, report).await)
+    }
+
+    /// Says why the generation is not to be served, nor gone on with.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn condemn_generation(&mut self, report: &str) -> Result<(), Error> {
+        within!(self, transaction => transaction.condemn_generation(report).await)
     }
 
     /// Where the reading of the log goes on, and where the topic is read from after it, as they were kept.

@@ -17,8 +17,8 @@ const DAY_SECONDS: i64 = 86_400;
 pub(super) struct Expected {
     orders: TableDigest,
     order_products: TableDigest,
-    /// Orders, cancellations, spend, and the newest order.
-    customers: BTreeMap<(String, String), (i64, i64, i128, (i64, OrderId))>,
+    /// By customer and currency.
+    customers: BTreeMap<(String, String), Customer>,
     /// Orders, cancellations, revenue.
     days: BTreeMap<(i64, String), (i64, i64, i128)>,
     /// Pieces, revenue.
@@ -26,6 +26,22 @@ pub(super) struct Expected {
     /// Orders given up, by day, customer and reason.
     cancellations: BTreeMap<(i64, String, String), i64>,
     folding: Option<Folding>,
+}
+
+/// What a customer's orders add up to.
+#[derive(Debug)]
+struct Customer {
+    orders: i64,
+    cancellations: i64,
+    spend: i128,
+    newest: (i64, OrderId),
+}
+
+impl Customer {
+    /// Nothing yet; no order is older than `newest`.
+    fn new(newest: (i64, OrderId)) -> Self {
+        Self { orders: 0, cancellations: 0, spend: 0, newest }
+    }
 }
 
 /// An order that is being folded.
@@ -105,14 +121,13 @@ impl Expected {
         let Some(basket) = folding.order.basket() else { return };
         let (customer, currency) = (basket.customer_id.as_str().to_owned(), String::from(basket.total.currency()));
         let newest = (folding.created_at_micros, folding.order_id);
-        let nobody = (0, 0, 0, newest);
         if !existed {
-            let row = self.customers.entry((customer, currency.clone())).or_insert(nobody);
-            row.0 += 1;
-            row.3 = row.3.max(newest);
+            let row = self.customers.entry((customer, currency.clone())).or_insert(Customer::new(newest));
+            row.orders += 1;
+            row.newest = row.newest.max(newest);
             self.days.entry((day, currency.clone())).or_default().0 += 1;
         } else if !cancelled_before && folding.order.status() == Some(Status::Cancelled) {
-            self.customers.entry((customer, currency.clone())).or_insert(nobody).1 += 1;
+            self.customers.entry((customer, currency.clone())).or_insert(Customer::new(newest)).cancellations += 1;
             self.days.entry((day, currency.clone())).or_default().1 += 1;
             if let OrderEvent::OrderCancelled(cancelled) = &recorded.event {
                 let reason = Reason::from(cancelled.reason.as_str()).as_str().to_owned();
@@ -131,7 +146,7 @@ impl Expected {
         let currency = String::from(basket.total.currency());
         let newest = (folding.created_at_micros, folding.order_id);
         let customer = (basket.customer_id.as_str().to_owned(), currency.clone());
-        self.customers.entry(customer).or_insert((0, 0, 0, newest)).2 += minor;
+        self.customers.entry(customer).or_insert(Customer::new(newest)).spend += minor;
         if minor != 0 {
             self.days.entry((day, currency)).or_default().2 += minor;
         }
@@ -164,7 +179,8 @@ impl Expected {
             self.finish(&last)?;
         }
         let mut customers = TableDigest::default();
-        for ((customer, currency), (orders, cancellations, spend, (at, id))) in self.customers {
+        for ((customer, currency), row) in self.customers {
+            let Customer { orders, cancellations, spend, newest: (at, id) } = row;
             let id = id.0.as_bytes().to_vec();
             customers.add(&(customer, currency, orders, cancellations, spend.to_string(), at, id))?;
         }

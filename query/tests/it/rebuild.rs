@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chassis::config::{Kafka, Secret};
+use chassis::testkit::eventually;
 use clap::Parser as _;
 use domain::{OrderEvent, Recorded};
 use query::config::{Cli, Command};
@@ -30,6 +31,8 @@ on_both_stores!(
     a_rebuild_that_was_stopped_goes_on_in_the_same_place,
     what_differs_from_its_source_is_not_promoted,
     a_lost_event_is_found_out,
+    a_topic_that_has_less_than_is_served_is_refused,
+    what_somebody_is_at_is_not_removed,
     two_builders_do_not_write_one_generation,
     there_is_a_way_back_and_old_generations_go,
     what_was_discarded_stays_discarded,
@@ -42,7 +45,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// A rebuild of this world's read model, as a process of its own would do it.
 pub(crate) async fn rebuild(world: &World, topic: &Topic) -> (Rebuild, watch::Receiver<Option<Told>>) {
     let (telling, told) = watch::channel(None);
-    let generations = Generations::at(&world.place.url()).await.unwrap();
+    let generations = Generations::at(&world.place.url()).unwrap();
     let projecting = Projecting {
         kafka: kafka(topic),
         default_currency: usd(),
@@ -165,6 +168,13 @@ async fn tampered(kind: Kind, statement: fn(&str) -> String) -> (World, Rebuild,
     let world = served(kind, &topic, &lives(1, 12)).await;
     let (rebuild, mut told) = rebuild(&world, &topic).await;
     interrupted(&rebuild, &mut told).await;
+    change_next(&world, statement).await;
+    let ended = rebuild.run(&CancellationToken::new()).await.unwrap_err();
+    (world, rebuild, ended)
+}
+
+/// Changes rows of generation 2 behind everybody's back.
+async fn change_next(world: &World, statement: fn(&str) -> String) {
     match &world.place {
         Place::Folder(folder, _raw) => {
             let options = SqliteConnectOptions::new().filename(folder.path().join("orders.db.g2"));
@@ -178,8 +188,6 @@ async fn tampered(kind: Kind, statement: fn(&str) -> String) -> (World, Rebuild,
             assert_ne!(changed.rows_affected(), 0);
         }
     }
-    let ended = rebuild.run(&CancellationToken::new()).await.unwrap_err();
-    (world, rebuild, ended)
 }
 
 async fn what_differs_from_its_source_is_not_promoted(kind: Kind) {
@@ -187,10 +195,14 @@ async fn what_differs_from_its_source_is_not_promoted(kind: Kind) {
         |place: &str| format!("update {place}customers set orders = orders + 1 where customer_id = 'customer-1'");
     let (world, rebuild, error) = tampered(kind, statement).await;
     assert!(matches!(error, Error::Verify(_)), "{error:?}");
-    assert!(format!("{:?}", error).contains("customers"), "{error:?}");
+    assert!(format!("{error:?}").contains("customers"), "{error:?}");
     assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
-    assert_eq!(told(&rebuild.generations).await[&2].state, State::Building);
+    let condemned = &told(&rebuild.generations).await[&2];
+    assert!(condemned.state == State::Building && !condemned.is_begun(), "{condemned:?}");
     assert_eq!(world.get("/orders").await.status, 200);
+    // The next one begins anew, under a number that nobody has open, and nothing is wrong with it.
+    assert_eq!(rebuild.run(&CancellationToken::new()).await.unwrap().number, 3);
+    assert_eq!(rebuild.generations.numbers().await.unwrap(), [1, 3]);
 }
 
 async fn a_lost_event_is_found_out(kind: Kind) {
@@ -201,20 +213,62 @@ async fn a_lost_event_is_found_out(kind: Kind) {
     assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
 }
 
+async fn a_topic_that_has_less_than_is_served_is_refused(kind: Kind) {
+    let topic = Topic::made().await;
+    let events = lives(1, 12);
+    let world = served(kind, &topic, &events).await;
+    // Made anew, say: whole in itself, without the last event of anything.
+    let (anew, empty) = (Topic::made().await, Topic::made().await);
+    let first: Vec<_> = events.iter().filter(|event| event.version == domain::Version::FIRST).cloned().collect();
+    anew.publish(&first).await;
+    for less in [anew, empty] {
+        let (rebuild, _told) = rebuild(&world, &less).await;
+        let refused = rebuild.run(&CancellationToken::new()).await;
+        // The second one finds rows of the first that it does not tell of.
+        assert!(matches!(refused, Err(Error::Regress { .. } | Error::Verify(_))), "{refused:?}");
+        assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
+    }
+    let (rebuild, _told) = rebuild(&world, &topic).await;
+    rebuild.run(&CancellationToken::new()).await.unwrap();
+}
+
+async fn what_somebody_is_at_is_not_removed(kind: Kind) {
+    let topic = Topic::made().await;
+    let world = served(kind, &topic, &lives(1, 4)).await;
+    let (rebuild, mut told_of) = rebuild(&world, &topic).await;
+    interrupted(&rebuild, &mut told_of).await;
+    // Somebody is at it, and it is not to be gone on with.
+    let seized = eventually(DEADLINE, "the right to write it", || async {
+        rebuild.generations.seize(2).await.unwrap().ok_or_else(|| "another one has it".to_owned())
+    })
+    .await;
+    let statement = |place: &str| format!("update {place}generation set report = '{{}}'");
+    change_next(&world, statement).await;
+    let busy = rebuild.run(&CancellationToken::new()).await;
+    assert!(matches!(busy, Err(Error::Busy { number: 2 })), "{busy:?}");
+    assert_eq!(rebuild.generations.numbers().await.unwrap(), [1, 2]);
+    if let Some(keeper) = &seized.keeper {
+        keeper.release().await.unwrap();
+    }
+    drop(seized);
+    assert_eq!(rebuild.run(&CancellationToken::new()).await.unwrap().number, 3);
+}
+
 async fn two_builders_do_not_write_one_generation(kind: Kind) {
     let topic = Topic::made().await;
     let events = lives(1, 8);
     let world = served(kind, &topic, &events).await;
+    let before = world.store.digests().await.unwrap();
     let (one, _told) = rebuild(&world, &topic).await;
     let (other, _told) = rebuild(&world, &topic).await;
     let stop = CancellationToken::new();
     let (one, other) = tokio::join!(one.run(&stop), other.run(&stop));
     // Whoever comes second waits for the first, and finds what it promoted; or makes the place that the other one makes.
     assert!(one.is_ok() || other.is_ok(), "{one:?} {other:?}");
-    let generations = Generations::at(&world.place.url()).await.unwrap();
+    let generations = Generations::at(&world.place.url()).unwrap();
     let live = generations.live().await.unwrap().number;
     let digests = generations.open(live).await.unwrap().store.digests().await.unwrap();
-    assert_eq!(digests, world.store.digests().await.unwrap());
+    assert_eq!(digests, before);
 }
 
 async fn there_is_a_way_back_and_old_generations_go(kind: Kind) {
@@ -233,7 +287,10 @@ async fn there_is_a_way_back_and_old_generations_go(kind: Kind) {
     let live = rebuild.generations.live().await.unwrap();
     assert_eq!((live.number, live.previous), (1, Some(2)));
     // It has what happened since.
-    assert_eq!(world.store.digests().await.unwrap()["order_history"].rows as usize, events.len() + more.len());
+    assert_eq!(
+        world.store.digests().await.unwrap()["order_history"].rows,
+        u64::try_from(events.len() + more.len()).unwrap()
+    );
 
     assert_eq!(rebuild.run(&on).await.unwrap().number, 3);
     assert_eq!(rebuild.generations.numbers().await.unwrap(), [1, 3], "the one before is kept, older ones go");
@@ -293,10 +350,11 @@ async fn a_generation_is_not_removed_from_below_its_builder(kind: Kind) {
     if let Some(keeper) = keeper {
         keeper.await.unwrap().unwrap();
     }
-    // It has left: what it built is begun anew.
+    // It has left: what it built goes, and another one is begun.
     let ended = rebuild.run(&CancellationToken::new()).await;
     assert!(matches!(ended, Err(Error::Log(_))), "{ended:?}");
-    assert_eq!(told(&rebuild.generations).await[&2].source, Source::Log);
+    let found = told(&rebuild.generations).await;
+    assert_eq!((found.contains_key(&2), found[&3].source), (false, Source::Log));
 }
 
 async fn sums_of_another_revision_are_left_as_they_are(kind: Kind) {
@@ -325,5 +383,5 @@ async fn sums_of_another_revision_are_left_as_they_are(kind: Kind) {
 /// A URL whose generations nobody has begun.
 #[tokio::test]
 async fn what_is_no_store_has_no_generations() {
-    assert!(Generations::at(&Secret::new("mysql://x")).await.is_err());
+    assert!(Generations::at(&Secret::new("mysql://x")).is_err());
 }

@@ -71,6 +71,7 @@ async fn an_open_stream_does_not_hold_up_its_end(kind: Kind) {
 async fn it_serves_what_it_has_while_no_broker_is_there(kind: Kind) {
     let mut world = World::new(kind).await;
     world.happen(&whole_life(1)).await;
+    world.happen(&whole_life(2)[2..3]).await;
     let service = service(&mut world).await;
     let address = service.address();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -85,6 +86,13 @@ async fn it_serves_what_it_has_while_no_broker_is_there(kind: Kind) {
     })
     .await;
     assert!(!ready.contains("\"topic\":\"ok\""), "{ready}");
+    let told: serde_json::Value = serde_json::from_str(ready.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!(
+        (&told["not_applied"]["parked"], &told["not_applied"]["dead_letters"]),
+        (&1.into(), &0.into()),
+        "{told}"
+    );
+    assert!(told["not_applied"]["oldest_parked_s"].is_number(), "{told}");
     probe(address).await.unwrap_err();
     assert!(ask(address, "/metrics").await.contains("orders_projection_restarts_from_zero_total "));
 

@@ -1,5 +1,7 @@
 //! The API's questions. Lists walk an index by key, never by counting rows off.
 
+use std::sync::Arc;
+
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 use sqlx::{Postgres, QueryBuilder, Row as _};
 
@@ -83,9 +85,9 @@ impl Store {
         record::all(records, record::event)
     }
 
-    pub(crate) async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<Listed>, Error> {
+    pub(crate) async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Arc<Vec<Listed>>, Error> {
         let records = list::page("", &DIALECT, filter, page, limit).build_query_as().fetch_all(&self.readers).await?;
-        record::all(records, record::listed)
+        record::all(records, record::listed).map(Arc::new)
     }
 
     pub(crate) async fn count(&self, filter: &ListFilter, most: u32) -> Result<i64, Error> {

@@ -30,7 +30,7 @@ pub struct Generations {
 }
 
 impl Generations {
-    pub(crate) async fn at(url: &str) -> Result<Self, Error> {
+    pub(crate) fn at(url: &str) -> Result<Self, Error> {
         let options = sqlite::options(url)?;
         let first = options.get_filename().to_owned();
         let pointer = SqlitePoolOptions::new()
@@ -53,7 +53,12 @@ impl Generations {
     pub(crate) async fn open(&self, number: Number) -> Result<(Store, Writer), Error> {
         let path = self.path(number);
         if number != FIRST && !path.exists() {
-            return Err(Error::Unusable { reason: format!("there is no generation {number}") });
+            let path = path.display();
+            return Err(Error::Unusable {
+                reason: format!(
+                    "the file of generation {number}, {path}, is not there: bring it back, or remove all files of the read model to have it built anew"
+                ),
+            });
         }
         open(self.options.clone().filename(path)).await
     }

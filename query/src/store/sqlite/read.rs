@@ -1,10 +1,12 @@
 //! The API's questions. Lists walk an index by key, never by counting rows off.
 
+use std::sync::Arc;
+
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::Store;
 use super::load::{CHECKPOINTS, hex};
+use super::{Store, recent};
 use crate::checkpoint::Checkpoints;
 use crate::projections::cancellations::Reason;
 use crate::store::answer::{
@@ -23,6 +25,10 @@ impl Store {
     }
 
     pub(crate) async fn order(&self, id: OrderId) -> Result<Option<Detail>, Error> {
+        if let Some(known) = self.recent.order(id) {
+            return Ok(Some(known));
+        }
+        let epoch = self.recent.epoch();
         let found: Option<DetailRecord> = sqlx::query_as(
             "select o.version, o.document, p.cause, p.version from orders as o left join \
              (select cause, version from parked where order_id = ?1 and discarded_at is null \
@@ -32,7 +38,11 @@ impl Store {
         .bind(id.0.as_bytes().as_slice())
         .fetch_optional(&self.readers)
         .await?;
-        found.map(record::detail).transpose()
+        let found = found.map(record::detail).transpose()?;
+        if let Some(detail) = &found {
+            self.recent.keep(id, detail, epoch);
+        }
+        Ok(found)
     }
 
     pub(crate) async fn waiting(&self, id: OrderId) -> Result<Option<Waiting>, Error> {
@@ -47,6 +57,9 @@ impl Store {
     }
 
     pub(crate) async fn order_version(&self, id: OrderId) -> Result<Option<Version>, Error> {
+        if let Some(known) = self.recent.order(id) {
+            return Ok(Some(known.version));
+        }
         let found = sqlx::query_scalar("select version from orders where order_id = ?1")
             .bind(id.0.as_bytes().as_slice())
             .fetch_optional(&self.readers)
@@ -85,9 +98,12 @@ impl Store {
         record::all(records, record::event)
     }
 
-    pub(crate) async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<Listed>, Error> {
-        let records = list::page("", &DIALECT, filter, page, limit).build_query_as().fetch_all(&self.readers).await?;
-        record::all(records, record::listed)
+    pub(crate) async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Arc<Vec<Listed>>, Error> {
+        let read = async {
+            let mut query = list::page("", &DIALECT, filter, page, limit);
+            record::all(query.build_query_as().fetch_all(&self.readers).await?, record::listed)
+        };
+        recent::read(&self.recent, (filter.clone(), *page, limit), read).await
     }
 
     pub(crate) async fn count(&self, filter: &ListFilter, most: u32) -> Result<i64, Error> {

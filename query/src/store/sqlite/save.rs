@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Transaction;
 use super::load::hex;
+use super::recent::Touched;
 use crate::checkpoint::Checkpoints;
 use crate::hex::encode as hex_of;
 use crate::projections::order_history::HistoryRow;
@@ -21,7 +22,12 @@ impl Transaction<'_> {
         self.save_order_products(changes).await?;
         self.save_waiting(changes).await?;
         self.save_dead_letters(changes).await?;
-        self.save_checkpoints(changes.checkpoints).await
+        self.save_checkpoints(changes.checkpoints).await?;
+        let changed = changes.batch.changed_orders().map(|row| row.order_id);
+        let parked = changes.newly_parked().into_iter().map(|parked| parked.order_id);
+        let unparked = changes.unparked().iter().map(|(order_id, _version, _digest)| *order_id);
+        self.touched = Touched::Orders(changed.chain(parked).chain(unparked).collect());
+        Ok(())
     }
 
     async fn save_orders(&mut self, changes: &Changes<'_>) -> Result<(), Error> {

@@ -1,0 +1,104 @@
+//! Whether it stays as fast when there is more: appending to a log, and reading from a read model, of ever more orders.
+
+use std::time::Instant;
+
+use chassis::config::Secret;
+use chassis::postgres;
+use domain::OrderId;
+use futures_util::future::join_all;
+use query::store::{self, Store};
+use rusqlite::Connection;
+
+use crate::Plan;
+use crate::append;
+use crate::events::{ORDERS_OF_CUSTOMER, new_order};
+use crate::floor::{self, Row as FloorRow};
+use crate::report::{Row, median};
+use crate::rows::{INSERT_500, PAYLOAD, STATE};
+
+/// Who reads at the same time.
+const READERS: u64 = 16;
+/// Rows of one transaction while filling.
+const FILL_ROWS: u64 = 5_000;
+/// So many times is each size measured; the median counts.
+const LOOKS: usize = 3;
+
+/// Appends to logs of growing size, then reads from read models of growing size.
+pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
+    let sizes: &[u64] = if plan.quick { &[10_000, 300_000] } else { &[10_000, 1_000_000, 10_000_000] };
+    let (mut appended, mut read) = (Vec::new(), Vec::new());
+    let log = append::ours().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = crate::project::migrated(&folder).await;
+    let mut writer = Connection::open(&path).unwrap();
+    writer.execute_batch("pragma synchronous = off; pragma cache_size = -65536").unwrap();
+    let opened = store::open(&Secret::new(format!("sqlite://{path}"))).await.unwrap();
+    let mut filled = 0;
+    for size in sizes {
+        fill_log(&log, *size).await;
+        let mut rates = Vec::new();
+        for _look in 0..LOOKS {
+            rates.push(append::round_of_ours(&log, 64, plan.round, false).await.0);
+        }
+        appended.push(median(rates));
+        while filled < *size {
+            let next = (filled + FILL_ROWS).min(*size);
+            let rows: Vec<FloorRow> = (filled..next).map(|n| row(n, *size)).collect();
+            floor::write_sqlite(&mut writer, &rows);
+            filled = next;
+        }
+        let mut rates = Vec::new();
+        for _look in 0..LOOKS {
+            rates.push(reads(&opened.store, *size, plan).await);
+        }
+        read.push(median(rates));
+    }
+    let growth = |path, rates: &[f64], unit| {
+        let [first, .., last] = rates else { panic!("one size") };
+        Row::new(path, *last, unit).limit(*first, "the same with 10,000 orders").at_least(0.85, *first, "within 15 %")
+    };
+    vec![
+        growth("growth, append to a large log, 64 callers", &appended, "cmd/s"),
+        growth("growth, read one of many, in process", &read, "req/s"),
+    ]
+}
+
+fn row(n: u64, orders: u64) -> FloorRow {
+    let order = new_order(n, orders, ORDERS_OF_CUSTOMER);
+    let document = order.message.clone();
+    FloorRow { order, document, n }
+}
+
+async fn fill_log(log: &append::Ours, size: u64) {
+    let pool = postgres::pool(postgres::connect_options(&log.database.url(), "bench-fill", None).unwrap(), 1);
+    let there: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&pool).await.unwrap();
+    let missing = size.saturating_sub(u64::try_from(there).unwrap());
+    for n in 0..missing.div_ceil(500) {
+        // As the relay does: partitions are made ahead of the sequence.
+        if n % 2_000 == 0 {
+            sqlx::query("select outbox_partitions_ensure()").execute(&pool).await.unwrap();
+        }
+        sqlx::query(INSERT_500).bind(PAYLOAD).bind(STATE).execute(&pool).await.unwrap();
+    }
+    sqlx::query("vacuum analyze").execute(&pool).await.unwrap();
+}
+
+/// Reads a second of orders all over the file, past whatever is kept in memory of those read last.
+async fn reads(store: &Store, size: u64, plan: Plan) -> f64 {
+    let started = Instant::now();
+    let readers = (0..READERS).map(|reader| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let (mut read, mut n) = (0_u32, reader.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            while started.elapsed() < plan.round {
+                n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let order_id: OrderId = new_order((n >> 20) % size, size, ORDERS_OF_CUSTOMER).order_id;
+                assert!(store.order(order_id).await.unwrap().is_some());
+                read += 1;
+            }
+            read
+        })
+    });
+    let read: u32 = join_all(readers).await.into_iter().map(Result::unwrap).sum();
+    f64::from(read) / started.elapsed().as_secs_f64()
+}

@@ -1,0 +1,170 @@
+//! From the answer of a command to the sight of its order, and how long each hop takes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use chassis::kafka::consumer::Consumer;
+use chassis::testkit::{self, TestDatabase};
+use tokio::sync::mpsc;
+
+use crate::Plan;
+use crate::http::{ORDER, new_topic};
+use crate::load::{Client, get, post};
+use crate::process::{Cost, Process};
+use crate::report::{Row, median, percentile_ms};
+use crate::roles;
+
+/// Connections on which commands are sent.
+const SENDERS: u64 = 16;
+/// Connections on which orders are waited for.
+const WATCHERS: usize = 16;
+
+/// Of one order: answered, seen on the topic, seen by a reader.
+#[derive(Debug, Default, Clone, Copy)]
+struct Sight {
+    answered: Option<Instant>,
+    published: Option<Instant>,
+    visible: Option<Instant>,
+}
+
+type Sights = Arc<Mutex<HashMap<String, Sight>>>;
+
+/// Sends commands at a steady pace, and hands one in `sampled` on to be watched when it is answered.
+async fn send(
+    process: &Process,
+    per_s: u64,
+    length: Duration,
+    sampled: u64,
+    sights: &Sights,
+    watch: mpsc::Sender<String>,
+) {
+    let started = Instant::now();
+    let interval = Duration::from_nanos(1_000_000_000 * SENDERS / per_s);
+    let senders = (0..SENDERS).map(|sender| {
+        let (addr, sights, watch) = (process.addr, Arc::clone(sights), watch.clone());
+        tokio::spawn(async move {
+            let mut client = Client::connect(addr).await;
+            let offset = interval.mul_f64(sender as f64 / SENDERS as f64);
+            let mut pace = tokio::time::interval_at(tokio::time::Instant::now() + offset, interval);
+            let mut n = sender;
+            while started.elapsed() < length {
+                pace.tick().await;
+                let answer = client.ask(|request| post(request, "/orders", "", ORDER)).await;
+                assert_eq!(answer.status, 201);
+                n += 1;
+                if n % sampled == 0 {
+                    let order_id = answer.order_id().unwrap();
+                    sights.lock().unwrap().entry(order_id.clone()).or_default().answered = Some(Instant::now());
+                    watch.send(order_id).await.unwrap();
+                }
+            }
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        sender.await.unwrap();
+    }
+}
+
+/// Waits for orders to be visible, each by one request that the service answers when it is so.
+async fn watch(process: &Process, sights: Sights, orders: mpsc::Receiver<String>) {
+    let orders = Arc::new(tokio::sync::Mutex::new(orders));
+    let watchers = (0..WATCHERS).map(|_watcher| {
+        let (addr, sights, orders) = (process.addr, Arc::clone(&sights), Arc::clone(&orders));
+        tokio::spawn(async move {
+            let mut client = Client::connect(addr).await;
+            loop {
+                let next = orders.lock().await.recv().await;
+                let Some(order_id) = next else { break };
+                let path = format!("/orders/{order_id}?min_version=1");
+                let status = client.ask(|request| get(request, &path)).await.status;
+                assert_eq!(status, 200, "{path}");
+                sights.lock().unwrap().entry(order_id).or_default().visible = Some(Instant::now());
+            }
+        })
+    });
+    for watcher in watchers.collect::<Vec<_>>() {
+        watcher.await.unwrap();
+    }
+}
+
+/// Notes when orders come out of the topic.
+async fn consume(topic: String, sights: Sights) {
+    let positions: Vec<(i32, i64)> = (0..6).map(|partition| (partition, 0)).collect();
+    let mut consumer = Consumer::assign(&testkit::brokers(), &topic, &positions, "bench-watch").unwrap();
+    loop {
+        let messages = consumer.poll_batch(2_000, Duration::from_millis(200)).await.unwrap();
+        let now = Instant::now();
+        let mut sights = sights.lock().unwrap();
+        for key in messages.into_iter().filter_map(|message| message.key) {
+            sights.entry(String::from_utf8(key).unwrap()).or_default().published = Some(now);
+        }
+    }
+}
+
+/// Medians of rounds.
+#[derive(Debug, Default)]
+struct Figures {
+    p50_ms: Vec<f64>,
+    p99_ms: Vec<f64>,
+    to_topic_ms: Vec<f64>,
+    from_topic_ms: Vec<f64>,
+    costs: Vec<Cost>,
+}
+
+impl Figures {
+    fn add(&mut self, sights: &HashMap<String, Sight>, cost: Cost) {
+        let (mut whole, mut to_topic, mut from_topic) = (vec![], vec![], vec![]);
+        for sight in sights.values() {
+            let (Some(answered), Some(visible)) = (sight.answered, sight.visible) else { continue };
+            whole.push(visible.saturating_duration_since(answered).as_secs_f64());
+            if let Some(published) = sight.published {
+                to_topic.push(published.saturating_duration_since(answered).as_secs_f64());
+                from_topic.push(visible.saturating_duration_since(published).as_secs_f64());
+            }
+        }
+        assert!(!whole.is_empty());
+        self.p50_ms.push(percentile_ms(&mut whole, 50));
+        self.p99_ms.push(percentile_ms(&mut whole, 99));
+        self.to_topic_ms.push(percentile_ms(&mut to_topic, 50));
+        self.from_topic_ms.push(percentile_ms(&mut from_topic, 50));
+        self.costs.push(cost);
+    }
+}
+
+/// 500 commands a second, then 5,000.
+pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
+    let database = TestDatabase::create(&command::MIGRATOR).await;
+    let topic = new_topic("bench-visible").await;
+    let command = roles::command(database.url().expose(), &topic, true);
+    let folder = tempfile::tempdir().unwrap();
+    let query = roles::query(&format!("sqlite://{}", folder.path().join("orders.db").display()), &topic);
+    let [mut calm, mut busy] = [(); 2].map(|()| Figures::default());
+    for round in 0..=plan.rounds {
+        for (figures, per_s, sampled) in [(&mut calm, 500, 1), (&mut busy, 5_000, 10)] {
+            let sights = Sights::default();
+            let consumer = tokio::spawn(consume(topic.clone(), Arc::clone(&sights)));
+            let (sender, receiver) = mpsc::channel(100_000);
+            let meter = query.meter();
+            tokio::join!(
+                send(&command, per_s, plan.round, sampled, &sights, sender),
+                watch(&query, Arc::clone(&sights), receiver),
+            );
+            consumer.abort();
+            // The first round finds caches empty and connections closed.
+            if round > 0 {
+                figures.add(&sights.lock().unwrap().clone(), meter.read());
+            }
+        }
+    }
+    let cost = Cost::median(&calm.costs);
+    let row = |path: &str, ms: Vec<f64>| Row::new(path, median(ms), "ms");
+    vec![
+        row("visible, 500/s, p50", calm.p50_ms).cost(&cost).at_most(1.0, 5.0, "at most 5 ms"),
+        row("visible, 500/s, p99", calm.p99_ms).at_most(1.0, 25.0, "at most 25 ms"),
+        row("visible, 500/s, answer to topic, p50", calm.to_topic_ms),
+        row("visible, 500/s, topic to reader, p50", calm.from_topic_ms),
+        row("visible, 5,000/s, p50", busy.p50_ms).cost(&Cost::median(&busy.costs)),
+        row("visible, 5,000/s, p99", busy.p99_ms).at_most(1.0, 50.0, "at most 50 ms"),
+    ]
+}
