@@ -11,11 +11,10 @@ use query::config::{Cli, Command};
 use query::follow::Projecting;
 use query::freshness::Freshness;
 use query::generation::{Builder, Generation, Source, State};
-use query::log::LogClient;
 use query::progress::Progress;
 use query::rebuild::{Error, Phase, Rebuild, Told};
+use query::store::Generations;
 use query::store::answer::{ListFilter, Page};
-use query::store::{Generations, Opened, Turn};
 use query::verify::shown;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -36,7 +35,6 @@ on_both_stores!(
     two_builders_do_not_write_one_generation,
     there_is_a_way_back_and_old_generations_go,
     what_was_discarded_stays_discarded,
-    a_generation_is_not_removed_from_below_its_builder,
     sums_of_another_revision_are_left_as_they_are,
 );
 
@@ -324,36 +322,6 @@ async fn what_was_discarded_stays_discarded(kind: Kind) {
     assert_eq!(next.digests().await.unwrap(), world.store.digests().await.unwrap());
     assert_eq!(next.backlog().await.unwrap().parked, 0);
     assert_eq!(next.interventions(10).await.unwrap().len(), 1, "and why is told here too");
-}
-
-async fn a_generation_is_not_removed_from_below_its_builder(kind: Kind) {
-    let topic = Topic::made().await;
-    let world = served(kind, &topic, &lives(1, 8)).await;
-    let (mut rebuild, mut told_of) = rebuild(&world, &topic).await;
-    interrupted(&rebuild, &mut told_of).await;
-    // Somebody is at it, from the topic; we would build from the log.
-    let Opened { mut writer, keeper, .. } = rebuild.generations.open(2).await.unwrap();
-    let keeper = keeper.map(|keeper| tokio::spawn(keeper.run()));
-    let building = async {
-        while writer.turn() == Turn::NotOurs {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, building).await.unwrap();
-    rebuild.source = Source::Log;
-    rebuild.projecting.log = Some(LogClient::new(&"http://127.0.0.1:1".parse().unwrap()).unwrap());
-    let ended = rebuild.run(&CancellationToken::new()).await;
-    assert!(matches!(ended, Err(Error::Busy { number: 2 })), "{ended:?}");
-    assert_eq!(told(&rebuild.generations).await[&2].source, Source::Topic);
-    writer.begin().await.unwrap().commit().await.unwrap();
-    writer.close().await.unwrap();
-    if let Some(keeper) = keeper {
-        keeper.await.unwrap().unwrap();
-    }
-    // It has left: what it built is begun anew.
-    let ended = rebuild.run(&CancellationToken::new()).await;
-    assert!(matches!(ended, Err(Error::Log(_))), "{ended:?}");
-    assert_eq!(told(&rebuild.generations).await[&2].source, Source::Log);
 }
 
 async fn sums_of_another_revision_are_left_as_they_are(kind: Kind) {
