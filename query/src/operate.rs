@@ -10,11 +10,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use query::config::{Building, Look, Rebuild as RebuildConfig};
 use query::follow::Projecting;
 use query::freshness::Freshness;
-use query::generation::{Builder, Source};
+use query::generation::{Builder, FIRST, Source};
 use query::log::LogClient;
 use query::progress::Progress;
 use query::rebuild::{Phase, Promoted, Rebuild, Told};
-use query::store::Generations;
+use query::store::{Generations, Opened};
 use query::verify::shown;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -94,6 +94,11 @@ pub(crate) async fn digest(config: Look) -> Result<(), Failure> {
 
 async fn prepared(config: &Building, source: Source) -> Result<(Rebuild, watch::Receiver<Option<Told>>), Failure> {
     let generations = Generations::at(&config.database.url)?;
+    // The pointer is in the tables of the first one, which no service may have made yet.
+    let Opened { store, mut writer, .. } = generations.open(FIRST).await?;
+    writer.migrate().await?;
+    writer.close().await?;
+    store.close().await;
     let (telling, told) = watch::channel(None);
     let projecting = Projecting {
         kafka: config.kafka.clone(),

@@ -25,6 +25,8 @@ mod record;
 
 mod reading;
 
+mod walking;
+
 mod writing;
 
 mod generations;

@@ -1,6 +1,6 @@
 //! The API's questions, put to whichever store there is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
@@ -9,7 +9,6 @@ use super::answer::{
     Backlog, CancellationFilter, CancellationTotals, Change, CustomerTotals, DayTotals, Detail, Event, LastChange,
     ListFilter, Listed, ListedLetter, ListedParked, Page, ProductTotals, Prospect, Waiting,
 };
-use super::digest::{Digests, HistoryTuple, OrderTuple};
 use super::{Error, Store, Tables};
 use crate::checkpoint::Checkpoints;
 use crate::generation::Generation;
@@ -26,6 +25,8 @@ macro_rules! ask {
         }
     };
 }
+
+pub(super) use ask;
 
 impl Store {
     /// Whether the database answers.
@@ -334,70 +335,5 @@ impl Store {
     /// When the database fails.
     pub async fn head(&self) -> Result<Option<i64>, Error> {
         ask!(self, store => store.head().await)
-    }
-
-    /// What the rows of every projected table add up to, in one snapshot.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub async fn digests(&self) -> Result<Digests, Error> {
-        ask!(self, store => store.digests().await)
-    }
-
-    /// Shows every applied event, by order and version.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails, or `see` does.
-    pub(crate) async fn walk_history(
-        &self,
-        see: impl FnMut(HistoryTuple) -> Result<(), Error> + Send,
-    ) -> Result<(), Error> {
-        ask!(self, store => store.walk_history(see).await)
-    }
-
-    /// Shows every order.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails, or `see` does.
-    pub(crate) async fn walk_orders(
-        &self,
-        see: impl FnMut(OrderTuple) -> Result<(), Error> + Send,
-    ) -> Result<(), Error> {
-        ask!(self, store => store.walk_orders(see).await)
-    }
-
-    /// The orders that have events which are not applied.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub(crate) async fn stopped_orders(&self) -> Result<BTreeSet<OrderId>, Error> {
-        ask!(self, store => store.stopped_orders().await)
-    }
-
-    /// The wishes after `after` that another generation has to know: that something be discarded, and what was not granted
-    /// yet. In the order of asking, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub(crate) async fn lasting_wishes(&self, after: uuid::Uuid, limit: u32) -> Result<Vec<Intervention>, Error> {
-        ask!(self, store => store.lasting_wishes(after, limit).await)
-    }
-
-    /// The orders after `after` with their versions, by id, at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
-    pub(crate) async fn versions_after(
-        &self,
-        after: Option<OrderId>,
-        limit: u32,
-    ) -> Result<Vec<(OrderId, Version)>, Error> {
-        ask!(self, store => store.versions_after(after, limit).await)
     }
 }
