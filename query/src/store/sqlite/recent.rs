@@ -110,7 +110,7 @@ impl Drop for Owning {
 impl Recent {
     /// From now on this process owns the file. What was read before counts for nothing: others may have written since.
     pub(super) fn owned(self: &Arc<Self>) -> Owning {
-        drop(self.committing(&Touched::Anything));
+        self.committing(&Touched::Anything).end();
         self.owned.store(true, Ordering::SeqCst);
         Owning(Arc::clone(self))
     }
@@ -300,6 +300,7 @@ mod tests {
     #[test]
     fn a_commit_that_nobody_saw_end_is_taken_to_go_on() {
         let recent = Arc::new(Recent::default());
+        let _owning = recent.owned();
         drop(recent.committing(&Touched::Anything));
         recent.keep(id(1), &detail(1), recent.epoch());
         assert_eq!(recent.order(id(1)), None);
