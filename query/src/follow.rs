@@ -168,7 +168,7 @@ impl On {
 }
 
 /// A panic below is one of this task.
-fn passed_on(ended: Result<Result<(), Infallible>, tokio::task::JoinError>) {
+pub(crate) fn passed_on(ended: Result<Result<(), Infallible>, tokio::task::JoinError>) {
     if let Err(error) = ended
         && let Ok(panic) = error.try_into_panic()
     {
@@ -199,11 +199,7 @@ impl Follower {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                ended = self.on.tasks.join_next() => {
-                    if let Some(ended) = ended {
-                        passed_on(ended);
-                    }
-                }
+                Some(ended) = self.on.tasks.join_next() => passed_on(ended),
                 Some(left) = self.leaving.join_next() => {
                     if let Err(error) = left {
                         tracing::warn!(%error, "a generation was not left in good order");

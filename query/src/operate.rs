@@ -1,6 +1,7 @@
 //! What an operator does to generations from a terminal: each a command that ends.
 #![expect(clippy::print_stdout, reason = "what was asked for is told on standard output")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chassis::tasks::terminated;
@@ -48,9 +49,7 @@ pub(crate) async fn rebuild(config: RebuildConfig) -> Result<(), Failure> {
     let Promoted { number, report, read: (records, took) } = ended?;
     let rate = u128::from(records) * 1_000 / took.as_millis().max(1);
     println!("generation {number} is served: {} events, {records} records read at {rate}/s", report.events);
-    for (table, (rows, digest)) in report.tables {
-        println!("{table:16} {rows:>10} rows  {digest}");
-    }
+    print(&report.tables);
     Ok(())
 }
 
@@ -84,12 +83,16 @@ pub(crate) async fn digest(config: Look) -> Result<(), Failure> {
     telemetry::init(config.log.format, &config.log.filter)?;
     let generations = Generations::at(&config.database.url)?;
     let store = generations.open(generations.live().await?.number).await?.store;
-    for (table, (rows, digest)) in shown(&store.digests().await?) {
-        println!("{table:16} {rows:>10} rows  {digest}");
-    }
+    print(&shown(&store.digests().await?));
     store.close().await;
     generations.close().await;
     Ok(())
+}
+
+fn print(tables: &BTreeMap<&'static str, (u64, String)>) {
+    for (table, (rows, digest)) in tables {
+        println!("{table:16} {rows:>10} rows  {digest}");
+    }
 }
 
 async fn prepared(config: &Building, source: Source) -> Result<(Rebuild, watch::Receiver<Option<Told>>), Failure> {

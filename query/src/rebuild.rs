@@ -1,6 +1,6 @@
 //! A new generation of the read model from offset zero, beside the one that is served: read, verify, promote.
 //!
-//! It is the ordinary [`Projector`] with another start and other tables, so there is no second way for an event to become
+//! It is the ordinary [projector](crate::projector) with another start and other tables, so there is no second way for an event to become
 //! a row. Killed at any moment it goes on where its own checkpoints are when it is started again.
 //!
 //! - **Invariant:** the pointer moves only to a generation that was compared with its source and with an independent fold.
@@ -9,6 +9,8 @@
 mod back;
 
 mod error;
+
+mod making;
 
 mod place;
 
@@ -30,22 +32,17 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::follow::{Projecting, WISHES_MAX};
-use crate::freshness::Freshness;
-use crate::generation::{Builder, Built, Generation, Live, Number, Source};
-use crate::progress::Progress;
-use crate::projector::{Projector, Step};
+use crate::generation::{Builder, Generation, Live, Number, Source};
+use crate::projector::Step;
 use crate::reader::BATCH_RECORDS_MAX;
-use crate::store::{self, Generations, Opened, Store, Turn};
+use crate::store::{self, Generations, Store};
 use crate::verify::{self, Report, SourceEvents};
 pub use error::Error;
+use making::{Making, REST};
 pub use told::{Phase, Told};
 
-/// How long another builder may hold the right to write before we give up.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long the topic may be away while it is read.
 const TOPIC_WAIT_MAX: Duration = Duration::from_secs(120);
-/// How long to rest before looking again.
-const REST: Duration = Duration::from_millis(100);
 /// How often the progress is told.
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the events are compared again where the source moves while it is read.
@@ -77,19 +74,6 @@ pub struct Rebuild {
     pub telling: watch::Sender<Option<Told>>,
 }
 
-/// A generation in the making.
-struct Making {
-    number: Number,
-    projector: Projector,
-    progress: Progress,
-    store: Store,
-    read: u64,
-    reading: Duration,
-    /// When the progress was told, and of how many records.
-    told: (Instant, i64),
-    rate_per_s: u64,
-}
-
 impl Rebuild {
     /// Builds the next generation, or goes on with one that was begun, and promotes it.
     ///
@@ -105,28 +89,13 @@ impl Rebuild {
         }
         let live = self.generations.live().await?;
         let number = self.place(live).await?;
-        let Opened { store, mut writer, keeper } = self.generations.open(number).await?;
-        // The lease that the keeper looks after is one of the tables.
-        writer.migrate().await?;
-        let keeper = keeper.map(|keeper| tokio::spawn(keeper.run()));
-        let (freshness, progress) = (Freshness::default(), Progress::default());
-        let projecting = Projecting { freshness, progress: progress.clone(), ..self.projecting.clone() };
-        let projector = projecting.projector(writer).building();
-        let told = (Instant::now(), 0);
-        let (read, reading, rate_per_s) = (0, Duration::ZERO, 0);
-        let mut making = Making { number, projector, progress, store: store.clone(), read, reading, told, rate_per_s };
+        let mut making = self.open(number).await?;
         let made = self.make(&mut making, live, shutdown).await;
-        making.projector.close().await;
-        if let Some(keeper) = keeper
-            && let Err(panic) = keeper.await
-            && let Ok(panic) = panic.try_into_panic()
-        {
-            std::panic::resume_unwind(panic);
-        }
-        store.close().await;
+        let read = (making.read, making.reading);
+        making.close().await;
         let report = made?;
         self.prune(Live { number, previous: Some(live.number) }).await;
-        Ok(Promoted { number, report, read: (making.read, making.reading) })
+        Ok(Promoted { number, report, read })
     }
 
     async fn make(&self, making: &mut Making, live: Live, shutdown: &CancellationToken) -> Result<Report, Error> {
@@ -136,7 +105,7 @@ impl Rebuild {
             Source::Log => self.read_log(making, shutdown).await?,
         }
         self.read_topic(making, shutdown).await?;
-        self.tell(making, Phase::Indexing).await?;
+        self.tell(making, Phase::Indexing);
         self.make_indexes(making).await?;
         let served = self.generations.open(live.number).await?.store;
         let carried = self.carry_wishes(making, &served).await;
@@ -159,12 +128,8 @@ impl Rebuild {
         transaction.complete_generation(now_micros, &told).await?;
         transaction.commit().await?;
         self.promote(making, live, now_micros).await?;
-        // Not within the condition: what is borrowed there is still borrowed when it is replaced.
-        let told = *self.telling.borrow();
-        if let Some(told) = told {
-            let built = Built { done: told.built.total, ..told.built };
-            self.telling.send_replace(Some(Told { phase: Phase::Promoted, built, ..told }));
-        }
+        making.note(making.built.total, making.built.total);
+        self.tell(making, Phase::Promoted);
         Ok(report)
     }
 
@@ -183,14 +148,7 @@ impl Rebuild {
 
     /// Says what the tables are going to be.
     async fn begin(&self, making: &mut Making, live: Live, shutdown: &CancellationToken) -> Result<(), Error> {
-        let since = Instant::now();
-        while making.projector.writer().turn() == Turn::NotOurs {
-            if since.elapsed() > TURN_WAIT_MAX {
-                return Err(Error::Busy { number: making.number });
-            }
-            stopping(shutdown)?;
-            sleep(REST).await;
-        }
+        making.wait_for_turn(shutdown).await?;
         // Whoever had it until now may have promoted it: then it is not ours to write.
         if self.generations.live().await? != live {
             return Err(Error::Overtaken);
@@ -240,7 +198,7 @@ impl Rebuild {
         let mut comparisons = 0;
         loop {
             self.read_topic(making, shutdown).await?;
-            self.tell(making, Phase::Verifying).await?;
+            self.tell(making, Phase::Verifying);
             let mut events = SourceEvents::of(&making.store).await?;
             self.read_again(making, &mut events, shutdown).await?;
             if self.source == Source::Log {
@@ -286,7 +244,8 @@ impl Rebuild {
                 Err(error) => return Err(error.into()),
             }
             let (done, total) = making.place_in(&ends);
-            self.tell_now_and_then(making, done, total).await?;
+            making.note(done, total);
+            self.tell_now_and_then(making).await?;
             if done < total {
                 continue;
             }
@@ -299,44 +258,19 @@ impl Rebuild {
         }
     }
 
-    async fn tell_now_and_then(&self, making: &mut Making, done: i64, total: i64) -> Result<(), Error> {
-        let (at, before) = making.told;
+    async fn tell_now_and_then(&self, making: &mut Making) -> Result<(), Error> {
+        let ((at, before), done) = (making.told, making.built.done);
         if at.elapsed() < TELL_INTERVAL {
             return Ok(());
         }
         let passed = u64::try_from(done - before).unwrap_or(0);
         making.rate_per_s = passed * 1_000 / u64::try_from(at.elapsed().as_millis()).unwrap_or(1).max(1);
         making.told = (Instant::now(), done);
-        let built = Built { done, total, told_at_micros: Utc::now().timestamp_micros() };
         let mut transaction = making.projector.writer().begin().await?;
-        transaction.tell_built(built).await?;
+        transaction.tell_built(making.built).await?;
         transaction.commit().await?;
-        let (number, rate_per_s) = (making.number, making.rate_per_s);
-        self.telling.send_replace(Some(Told { number, phase: Phase::Reading, built, rate_per_s }));
+        self.tell(making, Phase::Reading);
         Ok(())
-    }
-
-    async fn tell(&self, making: &Making, phase: Phase) -> Result<(), Error> {
-        let (done, total) = making.place_in(&self.ends().await?);
-        let built = Built { done, total, told_at_micros: Utc::now().timestamp_micros() };
-        let (number, rate_per_s) = (making.number, making.rate_per_s);
-        self.telling.send_replace(Some(Told { number, phase, built, rate_per_s }));
-        Ok(())
-    }
-}
-
-impl Making {
-    /// Records read and records there are.
-    fn place_in(&self, ends: &[(i64, i64)]) -> (i64, i64) {
-        let checkpoints = self.projector.checkpoints();
-        let mut place = (0, 0);
-        for (partition, (low, high)) in (0..).zip(ends) {
-            let known = checkpoints.partitions.iter().find(|known| known.partition == partition);
-            let next = known.map_or(*low, |known| known.next_offset());
-            place.0 += next.min(*high) - low;
-            place.1 += high - low;
-        }
-        place
     }
 }
 

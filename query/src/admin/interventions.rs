@@ -9,6 +9,7 @@ use axum::http::header::LOCATION;
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Json, Path, Query};
 use chassis::http::problem::{Outcome as Executed, Problem};
+use chassis::telemetry::ErrorChain;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,7 +21,6 @@ use super::Admin;
 use super::request::Actor;
 use crate::api::{failed, page};
 use crate::intervention::{Intervention, Outcome, Wish};
-use crate::store::Error;
 
 /// How often a request looks whether its wish is granted.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -186,12 +186,8 @@ async fn granted(admin: &Admin, mut wish: Intervention) -> Intervention {
             Ok(Some(seen)) => wish = seen,
             Ok(None) => {}
             // It is written down: whoever asks later is told.
-            Err(error) => tracing::warn!(error = %chain(&error), "what came of an intervention is not known now"),
+            Err(error) => tracing::warn!(error = %ErrorChain(&error), "what came of an intervention is not known now"),
         }
     }
     wish
-}
-
-fn chain(error: &Error) -> String {
-    chassis::telemetry::ErrorChain(error).to_string()
 }

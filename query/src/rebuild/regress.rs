@@ -8,7 +8,7 @@ use super::{Error, Making, Rebuild, stopping};
 use crate::store::{self, Store};
 
 /// Orders that are compared together.
-const ORDERS_MAX: u32 = 2_000;
+const ORDERS_MAX: u16 = 2_000;
 /// Orders that may have moved on in what is served while they are compared.
 const LATE_MAX: usize = 100_000;
 
@@ -23,7 +23,7 @@ impl Rebuild {
         let (mut after, mut late) = (None, Vec::new());
         loop {
             stopping(shutdown)?;
-            let page = served.versions_after(after, ORDERS_MAX).await?;
+            let page = served.versions_after(after, ORDERS_MAX.into()).await?;
             let Some((last, _version)) = page.last() else { break };
             after = Some(*last);
             late.extend(behind(&making.store, &page).await?.into_iter().map(|(order, served, _found)| (order, served)));
@@ -33,7 +33,7 @@ impl Rebuild {
         }
         // What was applied there meanwhile is on the topic, and is read now.
         self.read_topic(making, shutdown).await?;
-        for orders in late.chunks(2_000) {
+        for orders in late.chunks(ORDERS_MAX.into()) {
             if let Some((order_id, served, found)) = behind(&making.store, orders).await?.first() {
                 let order_id = order_id.to_string();
                 return Err(Error::Regress { order_id, found: found.0, served: served.0 });

@@ -6,16 +6,15 @@ use std::time::{Duration, Instant};
 
 use chassis::kafka::consumer::{Consumer, record_at};
 use chassis::kafka::topic::end_offsets;
-use chrono::Utc;
 use domain::{OrderId, Version, schema};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Error, Making, Phase, REST, Rebuild, TOPIC_WAIT_MAX, Told, stopping};
+use super::{Error, Making, Phase, REST, Rebuild, TOPIC_WAIT_MAX, stopping};
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
-use crate::generation::{Built, Source};
+use crate::generation::Source;
 use crate::intake::{Digest, Incoming, Record};
 use crate::log::LogClient;
 use crate::reader::{BATCH_RECORDS_MAX, TopicReader};
@@ -120,9 +119,8 @@ impl Rebuild {
         let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(1).max(1);
         making.rate_per_s = u64::try_from(done).unwrap_or(0) * 1_000 / elapsed_ms;
         // How long the log is only its end tells.
-        let built = Built { done, total: done, told_at_micros: Utc::now().timestamp_micros() };
-        let (number, rate_per_s) = (making.number, making.rate_per_s);
-        self.telling.send_replace(Some(Told { number, phase: Phase::Reading, built, rate_per_s }));
+        making.note(done, done);
+        self.tell(making, Phase::Reading);
     }
 
     async fn keep_ends(&self, making: &mut Making) -> Result<Ends, Error> {
