@@ -14,6 +14,10 @@ use query::store::{Opened, open};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// A third of the CPU of a command or a record went into the system's allocator (docs/DESIGN.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The exit code for settings that cannot be used, as for flags that cannot be read.
 const EXIT_CONFIG: u8 = 64;
 

@@ -27,6 +27,10 @@ use clap::{Parser, ValueEnum};
 use report::Row;
 use roles::Told;
 
+/// As the services have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Path {
