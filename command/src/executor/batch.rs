@@ -44,15 +44,30 @@ pub(super) struct Flight {
     pub(super) in_doubt: Option<(Xid, Vec<Verdict>)>,
 }
 
+/// A lane's connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) connection: PgConnection,
+    /// The transaction of the next batch has begun, in the message that committed the last one.
+    pub(super) begun: bool,
+}
+
 /// Runs the transaction. An error means that it is not committed, unless something is in doubt.
+///
+/// When `more` tells of commands that wait already, their transaction begins in the message that commits this one: a
+/// round trip less for each batch under load. An idle session is never left in a transaction.
 pub(super) async fn flush(
-    connection: &mut PgConnection,
+    session: &mut Session,
     setup: &Setup,
     batch: &[Pending],
+    more: impl Fn() -> bool,
     flight: &mut Flight,
 ) -> Result<Flushed, store::Error> {
     let requests: Vec<&Request> = batch.iter().map(|pending| &pending.request).collect();
-    sqlx::raw_sql("begin").execute(&mut *connection).await?;
+    let Session { connection, begun } = session;
+    if !std::mem::take(begun) {
+        sqlx::raw_sql("begin").execute(&mut *connection).await?;
+    }
     flight.reached = true;
     let (verdicts, writes) = decide_all(connection, setup, &requests).await?;
     if writes.is_empty() {
@@ -61,7 +76,9 @@ pub(super) async fn flush(
     }
     let xid = store::write(connection, &writes).await?;
     let (xid, _) = &*flight.in_doubt.insert((xid, verdicts));
-    let fate = commit::commit(connection, xid).await?;
+    let and_begin = more();
+    let fate = commit::commit(connection, xid, and_begin).await?;
+    *begun = and_begin;
     metrics::histogram!(crate::metrics::BATCH_COMMANDS).record(batch.len() as f64);
     if fate == Fate::Unknown {
         return Ok(Flushed::InDoubt);

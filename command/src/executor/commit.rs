@@ -38,12 +38,16 @@ impl Fate {
     }
 }
 
-/// Commits and asks in the same message how it went.
+/// Prepares a session for [`commit`]: the question is planned once.
+pub(crate) const PREPARE: &str = "prepare fate (xid8) as select pg_xact_status($1)";
+
+/// Commits and asks in the same message how it went; with `and_begin` the next transaction begins in it, too.
 ///
 /// `COMMIT` of an aborted transaction answers `ROLLBACK` without an error, and the driver hides that tag. The status of
 /// the transaction itself cannot be mistaken.
-pub(crate) async fn commit(connection: &mut PgConnection, xid: &Xid) -> Result<Fate, sqlx::Error> {
-    let statement = format!("commit; select pg_xact_status('{}'::xid8)", xid.0);
+pub(crate) async fn commit(connection: &mut PgConnection, xid: &Xid, and_begin: bool) -> Result<Fate, sqlx::Error> {
+    let begin = if and_begin { " begin;" } else { "" };
+    let statement = format!("commit;{begin} execute fate('{}')", xid.0);
     let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(connection).await?;
     let status: Option<String> = rows.first().map(|row| row.try_get(0)).transpose()?.flatten();
     Ok(Fate::read(status.as_deref()))

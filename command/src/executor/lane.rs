@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use chassis::postgres::is_transient;
 use chassis::telemetry::ErrorChain;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::batch::{self, Flight, Flushed, Verdict};
+use super::batch::{self, Flight, Flushed, Session, Verdict};
 use super::commit::{self, Fate};
 use super::{Failure, Pending, Setup};
 use crate::metrics::{COMMANDS_REQUEUED, FLUSH_SECONDS, TRANSACTIONS_FAILED};
@@ -29,14 +29,14 @@ const BUSY_PAUSE: Duration = Duration::from_millis(2);
 pub struct Lane {
     setup: Setup,
     queue: mpsc::Receiver<Pending>,
-    connection: Option<PgConnection>,
+    session: Option<Session>,
     /// Commands whose key or order was in use, oldest first; they come before what is queued.
     busy: VecDeque<Pending>,
 }
 
 impl Lane {
     pub(super) fn new(setup: Setup, queue: mpsc::Receiver<Pending>) -> Self {
-        Self { setup, queue, connection: None, busy: VecDeque::new() }
+        Self { setup, queue, session: None, busy: VecDeque::new() }
     }
 
     /// Runs until every handle of the executor is gone and everything that was queued is answered.
@@ -48,9 +48,9 @@ impl Lane {
         while let Some(batch) = self.gather().await {
             self.execute(batch).await;
         }
-        if let Some(connection) = self.connection.take() {
+        if let Some(session) = self.session.take() {
             // The server cleans up after a connection that goes without a word just as well.
-            let _closed = connection.close().await;
+            let _closed = session.connection.close().await;
         }
         Ok(())
     }
@@ -62,6 +62,9 @@ impl Lane {
             let mut batch: Vec<Pending> = self.busy.drain(..self.busy.len().min(batch_max)).collect();
             let room = batch_max - batch.len();
             if batch.is_empty() {
+                if self.queue.is_empty() {
+                    self.leave_transaction().await;
+                }
                 if self.queue.recv_many(&mut batch, room).await == 0 {
                     return None;
                 }
@@ -129,7 +132,7 @@ impl Lane {
             metrics::counter!(TRANSACTIONS_FAILED).increment(1);
             if let Some((xid, verdicts)) = flight.in_doubt {
                 // The commit was sent and its answer lost: find out what became of it (rules R1).
-                self.connection = None;
+                self.session = None;
                 let deadline = Instant::now() + self.setup.limits.resolve_deadline;
                 match commit::resolve(&self.setup.connect, &xid, deadline).await {
                     Fate::Committed => return Ok(verdicts),
@@ -137,7 +140,7 @@ impl Lane {
                     Fate::Unknown => return Err(Attempt::Hopeless(Failure::OutcomeUnknown)),
                 }
             } else if !self.recover().await || !transient {
-                self.connection = None;
+                self.session = None;
             }
             if !transient {
                 return Err(Attempt::Failed(Failure::Database));
@@ -149,23 +152,31 @@ impl Lane {
     }
 
     async fn flush(&mut self, batch: &[Pending], flight: &mut Flight) -> Result<Flushed, store::Error> {
-        // The connection is out of its place while it is in use: whatever cuts this short closes it.
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
+        // The session is out of its place while it is in use: whatever cuts this short closes it.
+        let mut session = match self.session.take() {
+            Some(session) => session,
             None => connect(&self.setup.connect).await?,
         };
-        let flushed = batch::flush(&mut connection, &self.setup, batch, flight).await;
-        self.connection = Some(connection);
+        let more = || !self.busy.is_empty() || !self.queue.is_empty();
+        let flushed = batch::flush(&mut session, &self.setup, batch, more, flight).await;
+        self.session = Some(session);
         flushed
+    }
+
+    /// What was expected to come went out of time while it waited: nobody waits in a transaction.
+    async fn leave_transaction(&mut self) {
+        if self.session.as_ref().is_some_and(|session| session.begun) {
+            self.recover().await;
+        }
     }
 
     /// True when the connection is known to be outside a transaction again.
     async fn recover(&mut self) -> bool {
-        let Some(mut connection) = self.connection.take() else { return false };
+        let Some(Session { mut connection, .. }) = self.session.take() else { return false };
         let recovered = timeout(self.setup.limits.flush_deadline, batch::roll_back(&mut connection)).await;
         let recovered = matches!(recovered, Ok(Ok(())));
         if recovered {
-            self.connection = Some(connection);
+            self.session = Some(Session { connection, begun: false });
         }
         recovered
     }
@@ -192,10 +203,11 @@ impl Lane {
 
 /// A session for a lane. Its few statements are planned once: planning the statement that writes costs more than one
 /// small execution of it, and no plan depends on how many rows there are.
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+async fn connect(options: &PgConnectOptions) -> Result<Session, sqlx::Error> {
     let mut connection = options.connect().await?;
-    sqlx::raw_sql("set plan_cache_mode = force_generic_plan").execute(&mut connection).await?;
-    Ok(connection)
+    let statements = format!("set plan_cache_mode = force_generic_plan; {}", commit::PREPARE);
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await?;
+    Ok(Session { connection, begun: false })
 }
 
 /// Why a batch was not executed.

@@ -174,6 +174,33 @@ async fn connections_killed_under_load_lose_and_double_nothing() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_was_begun_for_commands_out_of_time_is_left() {
+    let mut limits = limits();
+    (limits.lanes, limits.batch_commands_max) = (1, 1);
+    limits.command_deadline = Duration::from_millis(300);
+    let world = World::with(limits).await;
+    let slow = "create function slow() returns trigger language plpgsql as $$
+                begin if new.payload like '%\"slow\"%' then perform pg_sleep(1); end if; return null; end $$;
+                create constraint trigger slow after insert on events initially deferred
+                for each row execute function slow()";
+    world.pool.execute(slow).await.unwrap();
+    // The second waits when the first one commits, so its transaction begins with that; then its time is up.
+    let (committed, late) =
+        tokio::join!(world.executor.execute(new_order("slow")), world.executor.execute(new_order("late")));
+    assert_eq!(committed.unwrap().reply.status, 201);
+    assert_eq!(late.unwrap_err(), Failure::TimedOut);
+    eventually(Duration::from_secs(5), "no session waits in a transaction", || async {
+        let idle = "select count(*) from pg_stat_activity
+                    where datname = current_database() and state = 'idle in transaction'";
+        let idle = world.count(idle).await;
+        if idle == 0 { Ok(()) } else { Err(format!("{idle} do")) }
+    })
+    .await;
+    assert_eq!(world.executor.execute(new_order("next")).await.unwrap().reply.status, 201);
+    world.assert_consistent().await;
+}
+
+#[tokio::test]
 async fn callers_that_go_away_leave_nothing_open() {
     let world = World::start().await;
     for _round in 0..10 {
