@@ -1,20 +1,24 @@
 //! Whether it stays as fast when there is more: appending to a log, and reading from a read model, of ever more orders.
 
-use std::time::Instant;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use chassis::config::Secret;
 use chassis::postgres;
+use chassis::testkit::eventually;
 use domain::OrderId;
 use futures_util::future::join_all;
 use query::store::{self, Store};
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use crate::Plan;
-use crate::append;
-use crate::events::{ORDERS_OF_CUSTOMER, new_order};
-use crate::floor::{self, Row as FloorRow};
+use crate::events::{NewOrder, ORDERS_OF_CUSTOMER, new_order};
+use crate::http::new_topic;
+use crate::load::{Client, get};
+use crate::process::Process;
 use crate::report::{Row, median};
 use crate::rows::{INSERT_500, PAYLOAD, STATE};
+use crate::{append, roles};
 
 /// Who reads at the same time.
 const READERS: u64 = 16;
@@ -26,12 +30,18 @@ const LOOKS: usize = 3;
 /// Appends to logs of growing size, then reads from read models of growing size.
 pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
     let sizes: &[u64] = if plan.quick { &[10_000, 300_000] } else { &[10_000, 1_000_000, 10_000_000] };
-    let (mut appended, mut read) = (Vec::new(), Vec::new());
+    let (mut appended, mut read, mut started) = (Vec::new(), Vec::new(), Vec::new());
     let log = append::ours().await;
     let folder = tempfile::tempdir().unwrap();
     let path = crate::project::migrated(&folder).await;
     let mut writer = Connection::open(&path).unwrap();
-    writer.execute_batch("pragma synchronous = off; pragma cache_size = -65536").unwrap();
+    // The other indexes are not read here.
+    writer
+        .execute_batch(
+            "pragma synchronous = off; pragma cache_size = -65536; drop index orders_newest; drop index orders_of_customer;
+             drop index orders_in_status; drop index orders_by_total",
+        )
+        .unwrap();
     let opened = store::open(&Secret::new(format!("sqlite://{path}"))).await.unwrap();
     let mut filled = 0;
     for size in sizes {
@@ -43,9 +53,11 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
         appended.push(median(rates));
         while filled < *size {
             let next = (filled + FILL_ROWS).min(*size);
-            let rows: Vec<FloorRow> = (filled..next).map(|n| row(n, *size)).collect();
-            floor::write_sqlite(&mut writer, &rows);
+            fill_orders(&mut writer, filled..next, *size);
             filled = next;
+        }
+        if *size == sizes[1] {
+            started.extend(startups(&log, &path, *size).await);
         }
         let mut rates = Vec::new();
         for _look in 0..LOOKS {
@@ -57,16 +69,55 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
         let [first, .., last] = rates else { panic!("one size") };
         Row::new(path, *last, unit).limit(*first, "the same with 10,000 orders").at_least(0.85, *first, "within 15 %")
     };
-    vec![
+    started.extend([
         growth("growth, append to a large log, 64 callers", &appended, "cmd/s"),
         growth("growth, read one of many, in process", &read, "req/s"),
-    ]
+    ]);
+    started
 }
 
-fn row(n: u64, orders: u64) -> FloorRow {
-    let order = new_order(n, orders, ORDERS_OF_CUSTOMER);
-    let document = order.message.clone();
-    FloorRow { order, document, n }
+/// The rows of orders alone, in the order of their keys: what is read here.
+fn fill_orders(writer: &mut Connection, numbers: Range<u64>, orders: u64) {
+    let transaction = writer.transaction().unwrap();
+    {
+        let mut insert = transaction
+            .prepare_cached("insert into orders (order_id, customer_id, status, currency, total_minor, version, created_at, document) values (?, ?, 'CREATED', 'USD', ?, 1, ?, ?)")
+            .unwrap();
+        for n in numbers {
+            let NewOrder { order_id, customer_id, total, created_at, message, .. } =
+                new_order(n, orders, ORDERS_OF_CUSTOMER);
+            let at = created_at.timestamp_micros();
+            insert.execute(params![order_id.0.as_bytes(), customer_id, total.minor(), at, message]).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+/// How long the services take from their start to being ready, with so many orders behind them.
+async fn startups(log: &append::Ours, path: &str, size: u64) -> Vec<Row> {
+    let topic = new_topic("bench-startup").await;
+    let started = Instant::now();
+    let command = roles::command(log.database.url().expose(), &topic, true);
+    let command_s = ready(&command, started).await;
+    drop(command);
+    // Nothing was read from a topic into this file, so it begins at the beginning of one.
+    let topic = new_topic("bench-startup").await;
+    let started = Instant::now();
+    let query = roles::query(&format!("sqlite://{path}"), &topic);
+    let query_s = ready(&query, started).await;
+    let row = |name: &str, seconds| {
+        Row::new(format!("startup, {name}, {size} orders"), seconds, "s").at_most(1.0, 2.0, "under 2 s")
+    };
+    vec![row("order-command", command_s), row("order-query", query_s)]
+}
+
+async fn ready(process: &Process, started: Instant) -> f64 {
+    eventually(Duration::from_secs(60), "the service is ready", || async {
+        let status = Client::connect(process.addr).await.ask(|request| get(request, "/health/ready")).await.status;
+        if status == 200 { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    started.elapsed().as_secs_f64()
 }
 
 async fn fill_log(log: &append::Ours, size: u64) {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::Plan;
 use crate::load::{Load, closed_loop, post};
+use crate::peers::TUTORIAL_COMMANDS;
 use crate::process::{Cost, Process};
 use crate::report::{Row, median};
 use crate::roles;
@@ -124,6 +125,9 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
     vec![
         row("http, new orders, relay beside", &new, &new_naive).at_least(4.0, new_naive.rate(), "4x naive"),
         p99("http, new orders, relay beside, p99", &new).naive(new_naive.p99_ms()),
+        Row::new("http, new orders, relay beside, a peer", new.rate(), "cmd/s")
+            .limit(limit * TUTORIAL_COMMANDS, "the tutorial's service, quoted")
+            .at_least(15.0, limit * TUTORIAL_COMMANDS, "15x the tutorial's"),
         row("http, new orders", &new_alone, &new_naive).at_least(4.0, new_naive.rate(), "4x naive"),
         p99("http, new orders, p99", &new_alone).naive(new_naive.p99_ms()),
         row("http, with Idempotency-Key, relay beside", &keyed, &new_naive).at_least(0.8, new.rate(), "0.8 of without"),

@@ -7,9 +7,11 @@ mod baseline;
 mod events;
 mod floor;
 mod growth;
+mod held;
 mod http;
 mod lists;
 mod load;
+mod peers;
 mod process;
 mod project;
 mod read;
@@ -80,14 +82,16 @@ struct Plan {
     quick: bool,
     rounds: usize,
     round: Duration,
+    /// How long what must go on for long goes on.
+    long: Duration,
 }
 
 fn main() {
     let options = Options::parse();
     let plan = if options.quick {
-        Plan { quick: true, rounds: 3, round: Duration::from_secs(2) }
+        Plan { quick: true, rounds: 3, round: Duration::from_secs(2), long: Duration::from_secs(10) }
     } else {
-        Plan { quick: false, rounds: 5, round: Duration::from_secs(6) }
+        Plan { quick: false, rounds: 5, round: Duration::from_secs(4), long: Duration::from_secs(300) }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     if let Some(role) = options.told.role {
@@ -114,6 +118,7 @@ async fn measure(path: Path, plan: Plan) -> Vec<Row> {
     }
     if asked(Path::Relay) {
         rows.extend(relay::measure(plan).await);
+        rows.extend(held::measure(plan).await);
     }
     if asked(Path::Project) {
         rows.extend(project::measure(plan).await);

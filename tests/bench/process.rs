@@ -66,9 +66,13 @@ fn cpu_s(pid: u32) -> f64 {
 }
 
 fn memory_mib(pid: u32) -> f64 {
+    status_mib(pid, "VmHWM:")
+}
+
+fn status_mib(pid: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = peak.and_then(|peak| peak.split_whitespace().next()?.parse::<f64>().ok());
+    let value = status.lines().find_map(|line| line.strip_prefix(field));
+    let kib = value.and_then(|value| value.split_whitespace().next()?.parse::<f64>().ok());
     kib.unwrap_or_default() / 1024.0
 }
 
@@ -101,6 +105,11 @@ impl Process {
 
     pub(crate) fn meter(&self) -> Meter {
         Meter::of(self.child.id())
+    }
+
+    /// What it has in memory now, in MiB.
+    pub(crate) fn resident_mib(&self) -> f64 {
+        status_mib(self.child.id(), "VmRSS:")
     }
 }
 

@@ -131,7 +131,7 @@ impl Figures {
 
 /// SQLite, then PostgreSQL.
 pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
-    let events = if plan.quick { 60_000 } else { 1_000_000 };
+    let events = if plan.quick { 60_000 } else { 200_000 };
     let (mut sqlite, mut postgres) = (Figures::default(), Figures::default());
     for _round in 0..plan.rounds {
         let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());

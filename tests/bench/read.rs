@@ -13,6 +13,7 @@ use crate::Plan;
 use crate::events::{NewOrder, new_order};
 use crate::http::new_topic;
 use crate::load::{Client, Load, closed_loop, get};
+use crate::peers::TUTORIAL_READS;
 use crate::process::{Cost, Process};
 use crate::report::{Row, median};
 use crate::roles;
@@ -190,7 +191,7 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
         from += 1_000_000;
     }
     let same_size = "a constant of the same size";
-    let (one, [_, limit, naive]) = order.row("read, one order", same_size);
+    let (one, [ours, limit, naive]) = order.row("read, one order", same_size);
     let (over, _) = order.row("read, one order, over a query each", same_size);
     let (hot, [_, hot_limit, _]) = hot.row("read, list of 50, same query, 500/s beside", same_size);
     let (lists, [_, lists_limit, _]) = lists.row("read, list of 50, every query different", "prepared statement");
@@ -198,6 +199,9 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
     vec![
         one.at_least(0.75, limit, "0.75 of a constant"),
         over.at_least(2.0, naive, "2x a query per request"),
+        Row::new("read, one order, a peer", ours, "req/s")
+            .limit(limit * TUTORIAL_READS, "the tutorial's dict, quoted")
+            .at_least(18.0, limit * TUTORIAL_READS, "18x the tutorial's"),
         hot.at_least(0.5, hot_limit, "0.5 of a constant"),
         lists.at_least(0.9, lists_limit, "0.9 of a prepared statement"),
         unchanged.at_least(0.75, limit, "0.75 of a constant"),

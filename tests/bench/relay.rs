@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chassis::kafka::{TopicSpec, topic};
 use chassis::postgres;
-use chassis::testkit::{self, TestDatabase};
+use chassis::testkit::{self, TestDatabase, eventually};
 use command::relay::log::{self, LoggedEvent};
 use command::relay::{Limits, Relay, Setup, Step};
 use futures_util::future::try_join_all;
@@ -16,10 +16,11 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::Plan;
+use crate::peers::DEBEZIUM_DRAIN;
 use crate::process::{Cost, Meter};
 use crate::report::{Row, median};
 use crate::rows::INSERT_500;
+use crate::{Plan, roles};
 
 const PARTITIONS: i32 = 6;
 /// How many messages the design that awaits each of them sends in a round.
@@ -91,19 +92,19 @@ async fn round_of_naive(records: &[Record]) -> f64 {
     EACH_AWAITED as f64 / started.elapsed().as_secs_f64()
 }
 
-/// The relay on an outbox that is full.
-async fn round_of_ours(events: usize) -> (f64, Cost) {
-    let database = TestDatabase::create(&command::MIGRATOR).await;
-    let pool = database.pool();
+/// Events, their orders and outbox rows, that nobody has published.
+pub(crate) async fn fill(pool: &PgPool, events: usize) {
     for _ in 0..events / 500 {
-        sqlx::query(INSERT_500).bind(crate::rows::PAYLOAD).bind(crate::rows::STATE).execute(&pool).await.unwrap();
+        sqlx::query(INSERT_500).bind(crate::rows::PAYLOAD).bind(crate::rows::STATE).execute(pool).await.unwrap();
     }
-    sqlx::query("vacuum analyze").execute(&pool).await.unwrap();
-    let topic = new_topic("bench-relay").await;
-    let mut relay = Relay::new(Setup {
+}
+
+/// A relay of this database to a topic of its own.
+pub(crate) async fn relay(database: &TestDatabase) -> Relay {
+    Relay::new(Setup {
         connect: postgres::connect_options(&database.url(), "bench", Some("order_command")).unwrap(),
         brokers: testkit::brokers(),
-        topic,
+        topic: new_topic("bench-relay").await,
         limits: Limits {
             batch_events_max: 2_000,
             acks_timeout: Duration::from_secs(30),
@@ -113,17 +114,46 @@ async fn round_of_ours(events: usize) -> (f64, Cost) {
         },
         owner: Uuid::now_v7().to_string(),
         committed: Arc::new(Notify::new()),
-    });
-    let mut published = match relay.step().await.unwrap() {
+    })
+}
+
+/// Publishes until there is nothing left; how many events, and how many a second after the first batch.
+pub(crate) async fn drain(relay: &mut Relay) -> (usize, f64) {
+    let first = match relay.step().await.unwrap() {
         Step::Published(events) => events,
         other => panic!("{other:?}"),
     };
-    let (started, meter, first) = (Instant::now(), Meter::own(), published);
+    let (started, mut published) = (Instant::now(), first);
     while let Step::Published(events) = relay.step().await.unwrap() {
         published += events;
     }
+    (published, (published - first) as f64 / started.elapsed().as_secs_f64())
+}
+
+/// The relay on an outbox that is full.
+async fn round_of_ours(events: usize) -> (f64, Cost) {
+    let database = TestDatabase::create(&command::MIGRATOR).await;
+    let pool = database.pool();
+    fill(&pool, events).await;
+    sqlx::query("vacuum analyze").execute(&pool).await.unwrap();
+    let mut relay = relay(&database).await;
+    let meter = Meter::own();
+    let (published, rate) = drain(&mut relay).await;
     assert_eq!(published, events);
-    ((published - first) as f64 / started.elapsed().as_secs_f64(), meter.read())
+    (rate, meter.read())
+}
+
+/// The memory of a relay that is a process of its own, in MiB, after a backlog.
+async fn memory_of_ours(database: &TestDatabase, events: usize) -> f64 {
+    let topic = new_topic("bench-relay").await;
+    let relay = roles::relay(database.url().expose(), &topic.name);
+    eventually(Duration::from_secs(120), "everything is on the topic", || async {
+        let ends = topic::end_offsets(&testkit::brokers(), &topic.name, PARTITIONS).await.unwrap();
+        let records: i64 = ends.iter().map(|(low, high)| high - low).sum();
+        if usize::try_from(records).unwrap() >= events { Ok(()) } else { Err(format!("{records} records")) }
+    })
+    .await;
+    relay.meter().read().memory_mib
 }
 
 /// A backlog, drained.
@@ -131,9 +161,7 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
     let events = if plan.quick { 50_000 } else { 200_000 };
     let database = TestDatabase::create(&command::MIGRATOR).await;
     let pool = database.pool();
-    for _ in 0..events / 500 {
-        sqlx::query(INSERT_500).bind(crate::rows::PAYLOAD).bind(crate::rows::STATE).execute(&pool).await.unwrap();
-    }
+    fill(&pool, events).await;
     let records = records(&pool, events).await;
     let (mut ours, mut limit, mut naive, mut costs) = (vec![], vec![], vec![], vec![]);
     for _round in 0..plan.rounds {
@@ -143,6 +171,7 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
         limit.push(round_of_limit(&records).await);
         naive.push(round_of_naive(&records).await);
     }
+    let memory_mib = memory_of_ours(&database, events).await;
     let [ours, limit, naive] = [ours, limit, naive].map(median);
     let row = |path| {
         Row::new(path, ours, "ev/s")
@@ -153,5 +182,9 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
     vec![
         row("relay, backlog").at_least(0.65, limit, "0.65 of the limit"),
         row("relay, backlog, over each awaited").at_least(30.0, naive, "30x each awaited"),
+        Row::new("relay, backlog, a peer", ours, "ev/s")
+            .limit(limit * DEBEZIUM_DRAIN, "Debezium's drain, quoted")
+            .at_least(1.7, limit * DEBEZIUM_DRAIN, "1.7x Debezium's"),
+        Row::new("relay, a process, memory", memory_mib, "MiB").at_most(1.0, 100.0, "at most 100 MiB"),
     ]
 }

@@ -19,6 +19,8 @@ pub(crate) enum Role {
     Command,
     /// The same without its relay.
     CommandAlone,
+    /// `order-command relay`.
+    Relay,
     /// `order-query serve`.
     Query,
     /// The designs that ours are compared with, behind the same HTTP server.
@@ -41,6 +43,11 @@ pub(crate) struct Told {
 pub(crate) fn command(database: &str, topic: &str, relay: bool) -> Process {
     let role = if relay { "command" } else { "command-alone" };
     Process::start(&["--role", role, "--database", database, "--topic", topic])
+}
+
+/// Starts `order-command relay`: it publishes, and takes no commands.
+pub(crate) fn relay(database: &str, topic: &str) -> Process {
+    Process::start(&["--role", "relay", "--database", database, "--topic", topic])
 }
 
 /// Starts `order-query`.
@@ -68,6 +75,14 @@ pub(crate) async fn run(role: Role, told: &Told) {
             let cli = command::config::Cli::parse_from(words);
             let command::config::Action::Serve(config) = cli.action else { panic!("not serve") };
             let service = command::Service::start(&config, command::Role::Commands).await.unwrap();
+            say(service.addr());
+            service.run(terminated()).await.unwrap();
+        }
+        Role::Relay => {
+            let words = ["order-command", "relay"].into_iter().chain(served).chain(kafka);
+            let cli = command::config::Cli::parse_from(words);
+            let command::config::Action::Relay(config) = cli.action else { panic!("not relay") };
+            let service = command::Service::start(&config, command::Role::Relay).await.unwrap();
             say(service.addr());
             service.run(terminated()).await.unwrap();
         }

@@ -17,8 +17,8 @@ use crate::roles;
 
 /// Connections on which commands are sent.
 const SENDERS: u64 = 16;
-/// Connections on which orders are waited for.
-const WATCHERS: usize = 16;
+/// Connections on which orders are waited for: more than ever wait at the same time, so that none waits for a connection.
+const WATCHERS: usize = 64;
 
 /// Of one order: answered, seen on the topic, seen by a reader.
 #[derive(Debug, Default, Clone, Copy)]
@@ -132,39 +132,89 @@ impl Figures {
     }
 }
 
-/// 500 commands a second, then 5,000.
+/// The services, and what is between them.
+struct World {
+    topic: String,
+    command: Process,
+    query: Process,
+    _folder: tempfile::TempDir,
+    _database: TestDatabase,
+}
+
+impl World {
+    async fn start() -> Self {
+        let database = TestDatabase::create(&command::MIGRATOR).await;
+        let topic = new_topic("bench-visible").await;
+        let command = roles::command(database.url().expose(), &topic, true);
+        let folder = tempfile::tempdir().unwrap();
+        let query = roles::query(&format!("sqlite://{}", folder.path().join("orders.db").display()), &topic);
+        Self { topic, command, query, _folder: folder, _database: database }
+    }
+
+    /// Commands at a steady pace, one in `sampled` of which is watched.
+    async fn watched(&self, per_s: u64, length: Duration, sampled: u64) -> HashMap<String, Sight> {
+        let sights = Sights::default();
+        let consumer = tokio::spawn(consume(self.topic.clone(), Arc::clone(&sights)));
+        let (sender, receiver) = mpsc::channel(100_000);
+        tokio::join!(
+            send(&self.command, per_s, length, sampled, &sights, sender),
+            watch(&self.query, Arc::clone(&sights), receiver),
+        );
+        consumer.abort();
+        sights.lock().unwrap().clone()
+    }
+
+    fn resident_mib(&self) -> [f64; 2] {
+        [self.command.resident_mib(), self.query.resident_mib()]
+    }
+}
+
+/// 500 commands a second, then 5,000; then 5,000 for long.
 pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
-    let database = TestDatabase::create(&command::MIGRATOR).await;
-    let topic = new_topic("bench-visible").await;
-    let command = roles::command(database.url().expose(), &topic, true);
-    let folder = tempfile::tempdir().unwrap();
-    let query = roles::query(&format!("sqlite://{}", folder.path().join("orders.db").display()), &topic);
+    let world = World::start().await;
     let [mut calm, mut busy] = [(); 2].map(|()| Figures::default());
     for round in 0..=plan.rounds {
         for (figures, per_s, sampled) in [(&mut calm, 500, 1), (&mut busy, 5_000, 10)] {
-            let sights = Sights::default();
-            let consumer = tokio::spawn(consume(topic.clone(), Arc::clone(&sights)));
-            let (sender, receiver) = mpsc::channel(100_000);
-            let meter = query.meter();
-            tokio::join!(
-                send(&command, per_s, plan.round, sampled, &sights, sender),
-                watch(&query, Arc::clone(&sights), receiver),
-            );
-            consumer.abort();
+            let meter = world.query.meter();
+            let sights = world.watched(per_s, plan.round, sampled).await;
             // The first round finds caches empty and connections closed.
             if round > 0 {
-                figures.add(&sights.lock().unwrap().clone(), meter.read());
+                figures.add(&sights, meter.read());
             }
         }
     }
     let cost = Cost::median(&calm.costs);
     let row = |path: &str, ms: Vec<f64>| Row::new(path, median(ms), "ms");
-    vec![
+    let mut rows = vec![
         row("visible, 500/s, p50", calm.p50_ms).cost(&cost).at_most(1.0, 5.0, "at most 5 ms"),
         row("visible, 500/s, p99", calm.p99_ms).at_most(1.0, 25.0, "at most 25 ms"),
         row("visible, 500/s, answer to topic, p50", calm.to_topic_ms),
         row("visible, 500/s, topic to reader, p50", calm.from_topic_ms),
         row("visible, 5,000/s, p50", busy.p50_ms).cost(&Cost::median(&busy.costs)),
         row("visible, 5,000/s, p99", busy.p99_ms).at_most(1.0, 50.0, "at most 50 ms"),
+    ];
+    rows.extend(for_long(&world, plan.long).await);
+    rows
+}
+
+/// Whether the lag and the memory stay what they are.
+async fn for_long(world: &World, length: Duration) -> Vec<Row> {
+    let mut figures = Figures::default();
+    let mut memory = Vec::new();
+    for _fifth in 0..5 {
+        let meter = world.query.meter();
+        figures.add(&world.watched(5_000, length / 5, 10).await, meter.read());
+        memory.push(world.resident_mib());
+    }
+    let (first, last) = (memory[0], memory[4]);
+    let name = |what: &str| format!("visible, 5,000/s for {} s, {what}", length.as_secs());
+    let worst = figures.p99_ms.iter().copied().fold(0.0, f64::max);
+    let grown = |service, at: usize| {
+        Row::new(name(service), last[at], "MiB").limit(first[at], "after a fifth").at_most(1.25, first[at], "flat")
+    };
+    vec![
+        Row::new(name("the worst p99 of five parts"), worst, "ms").at_most(1.0, 50.0, "at most 50 ms"),
+        grown("memory of order-command", 0),
+        grown("memory of order-query", 1),
     ]
 }
