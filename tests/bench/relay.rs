@@ -119,9 +119,14 @@ pub(crate) async fn relay(database: &TestDatabase) -> Relay {
 
 /// Publishes until there is nothing left; how many events, and how many a second after the first batch.
 pub(crate) async fn drain(relay: &mut Relay) -> (usize, f64) {
-    let first = match relay.step().await.unwrap() {
-        Step::Published(events) => events,
-        other => panic!("{other:?}"),
+    let first = loop {
+        match relay.step().await {
+            Ok(Step::Published(events)) => break events,
+            Ok(other) => panic!("{other:?}"),
+            // A topic that was made a moment ago has no leader for a while; the service tries again, too.
+            Err(error) => println!("relay: {error}: tried again"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     };
     let (started, mut published) = (Instant::now(), first);
     while let Step::Published(events) = relay.step().await.unwrap() {
