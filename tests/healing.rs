@@ -13,7 +13,7 @@ async fn publish(world: &World, event: &Value) {
     let (key, payload) = (text(&event["order_id"]), text(&event["message"]));
     let headers = event["headers"].as_array().unwrap().iter();
     // A test's few names may stay for its lifetime.
-    let headers = headers.map(|header| (&*text(&header[0]).leak(), text(&header[1]))).collect();
+    let headers = headers.map(|header| (&*text(&header[0]).leak(), text(&header[1]).into())).collect();
     let record = Outgoing { key: key.as_bytes(), payload: payload.as_bytes(), headers, partition: None };
     let producer = Producer::connect(&world.topic.brokers, "test").unwrap();
     producer.send_batch(&world.topic.spec.name, &[record], SOON).await.unwrap();

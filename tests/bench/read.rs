@@ -34,7 +34,7 @@ pub(crate) async fn publish(producer: &Producer, topic: &str, orders: &[NewOrder
         .map(|(order, key)| Outgoing {
             key: key.as_bytes(),
             payload: order.message.as_bytes(),
-            headers: vec![("ce_id", order.recorded.event_id.to_string())],
+            headers: vec![("ce_id", order.recorded.event_id.to_string().into())],
             partition: None,
         })
         .collect();

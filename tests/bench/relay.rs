@@ -46,7 +46,7 @@ async fn records(pool: &PgPool, events: usize) -> Vec<Record> {
         let key = event.order_id().to_string();
         let headers = event.record(&key).headers;
         let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
-            headers.insert(Header { key: name, value: Some(value) })
+            headers.insert(Header { key: name, value: Some(&**value) })
         });
         Record { payload: event.payload, key, headers }
     };

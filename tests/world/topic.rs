@@ -77,7 +77,7 @@ impl Topic {
         for message in &all {
             let headers = message.headers.iter().map(|(name, value)| {
                 let name = *names.entry(name.clone()).or_insert_with(|| name.clone().leak());
-                (name, String::from_utf8(value.clone()).unwrap())
+                (name, String::from_utf8_lossy(value))
             });
             let (key, payload) = (message.key.as_deref().unwrap(), message.payload.as_deref().unwrap());
             records.push(Outgoing { key, payload, headers: headers.collect(), partition: Some(message.partition) });

@@ -1,12 +1,17 @@
 //! A producer that keeps the order: one batch at a time, or an error that ends the producer (rules R6).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _, PurgeConfig};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::client::{OffThread, Words, config};
@@ -18,7 +23,7 @@ const QUEUE_RECORDS_MAX: u32 = 100_000;
 /// Kilobytes the library queues.
 const QUEUE_KBYTES_MAX: u32 = 65_536;
 
-/// How long to wait for room when the queue is full of somebody else's records.
+/// How often to look for room when the queue is full.
 const ROOM_INTERVAL: Duration = Duration::from_millis(5);
 
 /// One record to send.
@@ -29,7 +34,7 @@ pub struct Outgoing<'a> {
     /// The value, byte for byte.
     pub payload: &'a [u8],
     /// Headers, in order.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(&'static str, Cow<'a, str>)>,
     /// The partition, or `None` for the one the key belongs to ([`super::topic::partition_of`]).
     pub partition: Option<i32>,
 }
@@ -45,7 +50,7 @@ pub struct Delivered {
 
 /// An idempotent producer for one task.
 pub struct Producer {
-    inner: OffThread<FutureProducer<Words>>,
+    inner: OffThread<ThreadedProducer<Acks>>,
     failed: AtomicBool,
 }
 
@@ -78,7 +83,9 @@ impl Producer {
             .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX.to_string())
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX.to_string())
             .set("message.max.bytes", super::topic::MESSAGE_BYTES_MAX.to_string());
-        let inner = config.create_with_context(Words).map_err(|source| Error::Client { client: "producer", source })?;
+        let inner = config
+            .create_with_context(Acks::default())
+            .map_err(|source| Error::Client { client: "producer", source })?;
         Ok(Self { inner: OffThread::new(inner), failed: AtomicBool::new(false) })
     }
 
@@ -103,14 +110,7 @@ impl Producer {
             return Err(Error::ProducerFailed);
         }
         let purge = PurgeUnlessDone { producer: self, done: false };
-        let batch = Batch {
-            producer: &self.inner,
-            topic,
-            deadline: Instant::now() + acks_timeout,
-            acks_timeout,
-            pending: Vec::with_capacity(records.len()),
-            delivered: Vec::with_capacity(records.len()),
-        };
+        let batch = Batch { producer: &self.inner, topic, deadline: Instant::now() + acks_timeout, acks_timeout };
         let delivered = batch.send(records).await?;
         purge.done();
         Ok(delivered)
@@ -138,65 +138,116 @@ impl Drop for PurgeUnlessDone<'_> {
     }
 }
 
+/// The acknowledgements of the one batch that is in flight. Each record carries its place in the batch, so nothing is
+/// allocated for its answer.
+#[derive(Debug, Default)]
+struct Acks {
+    flight: Mutex<Flight>,
+    /// The last answer has come, or the first that is an error.
+    settled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Flight {
+    delivered: Vec<Delivered>,
+    /// How many have no answer yet.
+    open: usize,
+    /// The first record that was not stored, and why.
+    failure: Option<(usize, KafkaError)>,
+}
+
+impl Acks {
+    /// A batch of so many records begins.
+    fn expect(&self, records: usize) {
+        let delivered = vec![Delivered { partition: -1, offset: -1 }; records];
+        *self.flight() = Flight { delivered, open: records, failure: None };
+    }
+
+    /// Waits for every answer, or the first error.
+    async fn all(&self) -> Result<Vec<Delivered>, (usize, KafkaError)> {
+        loop {
+            {
+                let mut flight = self.flight();
+                if let Some(failure) = flight.failure.take() {
+                    return Err(failure);
+                }
+                if flight.open == 0 {
+                    return Ok(std::mem::take(&mut flight.delivered));
+                }
+            }
+            // One answer too many from a batch before costs one more look.
+            self.settled.notified().await;
+        }
+    }
+
+    fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ClientContext for Acks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Words.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Words.error(error, reason);
+    }
+}
+
+impl ProducerContext for Acks {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        let mut flight = self.flight();
+        match result {
+            Ok(stored) => {
+                if let Some(delivered) = flight.delivered.get_mut(index) {
+                    *delivered = Delivered { partition: stored.partition(), offset: stored.offset() };
+                }
+            }
+            Err((error, _record)) => {
+                flight.failure.get_or_insert((index, error.clone()));
+            }
+        }
+        flight.open = flight.open.saturating_sub(1);
+        if flight.open == 0 || flight.failure.is_some() {
+            self.settled.notify_one();
+        }
+    }
+}
+
 struct Batch<'a> {
-    producer: &'a FutureProducer<Words>,
+    producer: &'a ThreadedProducer<Acks>,
     topic: &'a str,
     deadline: Instant,
     acks_timeout: Duration,
-    /// Enqueued and not yet awaited, in order; `delivered.len()` have been awaited before them.
-    pending: Vec<DeliveryFuture>,
-    delivered: Vec<Delivered>,
 }
 
 impl Batch<'_> {
-    async fn send(mut self, records: &[Outgoing<'_>]) -> Result<Vec<Delivered>, Error> {
+    async fn send(self, records: &[Outgoing<'_>]) -> Result<Vec<Delivered>, Error> {
+        let acks = self.producer.context();
+        acks.expect(records.len());
         for (index, record) in records.iter().enumerate() {
             self.enqueue(index, record).await?;
         }
-        self.settle().await?;
-        Ok(self.delivered)
+        let answered = timeout_at(self.deadline, acks.all()).await.map_err(|_elapsed| self.too_late())?;
+        answered.map_err(|(index, error)| self.undelivered(index, error))
     }
 
-    /// Enqueues one record; on a full queue waits for room and offers the same record again.
-    async fn enqueue(&mut self, index: usize, record: &Outgoing<'_>) -> Result<(), Error> {
-        let mut offer = offer(self.topic, record);
+    /// Enqueues one record; on a full queue waits for room and offers the same record again, before any later one.
+    async fn enqueue(&self, index: usize, record: &Outgoing<'_>) -> Result<(), Error> {
+        let mut offer = offer(self.topic, record, index);
         loop {
-            // `send_result` and not `send`: that one sleeps on a full queue while later records overtake.
-            match self.producer.send_result(offer) {
-                Ok(delivery) => {
-                    self.pending.push(delivery);
-                    return Ok(());
-                }
+            match self.producer.send(offer) {
+                Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
-                    self.make_room().await?;
+                    timeout_at(self.deadline, sleep(ROOM_INTERVAL)).await.map_err(|_elapsed| self.too_late())?;
                     offer = refused;
                 }
                 Err((error, _)) => return Err(self.undelivered(index, error)),
             }
         }
-    }
-
-    async fn make_room(&mut self) -> Result<(), Error> {
-        if self.pending.is_empty() {
-            return timeout_at(self.deadline, sleep(ROOM_INTERVAL)).await.map_err(|_elapsed| self.too_late());
-        }
-        self.settle().await
-    }
-
-    /// Awaits everything enqueued so far.
-    async fn settle(&mut self) -> Result<(), Error> {
-        for delivery in std::mem::take(&mut self.pending) {
-            let index = self.delivered.len();
-            let answer = timeout_at(self.deadline, delivery).await.map_err(|_elapsed| self.too_late())?;
-            match answer {
-                Ok(Ok(stored)) => {
-                    self.delivered.push(Delivered { partition: stored.partition, offset: stored.offset });
-                }
-                Ok(Err((error, _record))) => return Err(self.undelivered(index, error)),
-                Err(_dropped) => return Err(self.undelivered(index, KafkaError::Canceled)),
-            }
-        }
-        Ok(())
     }
 
     fn too_late(&self) -> Error {
@@ -214,15 +265,15 @@ impl Batch<'_> {
     }
 }
 
-fn offer<'a>(topic: &'a str, record: &Outgoing<'a>) -> FutureRecord<'a, [u8], [u8]> {
-    let mut offer = FutureRecord::to(topic).key(record.key).payload(record.payload);
+fn offer<'a>(topic: &'a str, record: &Outgoing<'a>, index: usize) -> BaseRecord<'a, [u8], [u8], usize> {
+    let mut offer = BaseRecord::with_opaque_to(topic, index).key(record.key).payload(record.payload);
     offer.partition = record.partition;
     if !record.headers.is_empty() {
         let empty = OwnedHeaders::new_with_capacity(record.headers.len());
         let headers = record
             .headers
             .iter()
-            .fold(empty, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+            .fold(empty, |headers, (key, value)| headers.insert(Header { key, value: Some(&**value) }));
         offer = offer.headers(headers);
     }
     offer

@@ -44,7 +44,7 @@ async fn what_is_sent_is_read_in_order_with_headers() {
     let producer = Producer::connect(&brokers, "test").unwrap();
     let payloads: Vec<String> = (0..500).map(|n| n.to_string()).collect();
     let mut records: Vec<_> = payloads.iter().map(|payload| record("one-key", payload)).collect();
-    records[0].headers = vec![("event_type", "Opened".to_owned()), ("empty", String::new())];
+    records[0].headers = vec![("event_type", "Opened".into()), ("empty", "".into())];
     let delivered = producer.send_batch(TOPIC, &records, SOON).await.unwrap();
     let partition = partition_of(b"one-key", PARTITIONS);
     let expected: Vec<_> = (0..500).map(|offset| Delivered { partition, offset }).collect();

@@ -59,7 +59,7 @@ async fn a_record_goes_through_a_real_broker() {
     let (brokers, spec) = (testkit::brokers(), spec("round"));
     topic::ensure(&brokers, &spec).await.unwrap();
     let producer = Producer::connect(&brokers, "test").unwrap();
-    let headers = vec![("traceparent", "00-1".to_owned())];
+    let headers = vec![("traceparent", "00-1".into())];
     let record = Outgoing { key: b"k", payload: b"{\"a\": 1.50}", headers, partition: None };
     let partition = partition_of(b"k", 3);
     let delivered = producer.send_batch(&spec.name, &[record], SOON).await.unwrap();

@@ -59,7 +59,8 @@ struct LogRecord {
 impl From<LoggedEvent> for LogRecord {
     fn from(event: LoggedEvent) -> Self {
         let (order_id, version) = (event.order_id(), event.version());
-        let headers = event.record(&order_id.to_string()).headers;
+        let key = order_id.to_string();
+        let headers = event.record(&key).headers.into_iter().map(|(name, value)| (name, value.into_owned())).collect();
         Self { order_id, version, message: event.payload, headers }
     }
 }

@@ -1,5 +1,7 @@
 //! Events as the relay reads them: the stored text and everything that goes into a record's headers.
 
+use std::borrow::Cow;
+
 use chassis::kafka::producer::Outgoing;
 use chrono::{DateTime, SecondsFormat, Utc};
 use domain::{OrderId, Version};
@@ -49,24 +51,25 @@ impl LoggedEvent {
     ///
     /// `key` is the order's id as text, so that an order's events stay in one partition and in order.
     pub fn record<'e>(&'e self, key: &'e str) -> Outgoing<'e> {
-        let mut headers = vec![
-            ("content-type", "application/json".to_owned()),
-            ("ce_specversion", "1.0".to_owned()),
-            ("ce_id", self.event_id.to_string()),
-            ("ce_source", "/order-command".to_owned()),
-            ("ce_type", format!("orders.{}.v{}", self.event_type, self.schema_version)),
-            ("ce_time", self.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
-            ("ce_subject", key.to_owned()),
-            ("ce_partitionkey", key.to_owned()),
-            ("ce_sequence", self.version.to_string()),
-        ];
+        let mut headers: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(13);
+        headers.extend([
+            ("content-type", "application/json".into()),
+            ("ce_specversion", "1.0".into()),
+            ("ce_id", self.event_id.to_string().into()),
+            ("ce_source", "/order-command".into()),
+            ("ce_type", format!("orders.{}.v{}", self.event_type, self.schema_version).into()),
+            ("ce_time", self.occurred_at.to_rfc3339_opts(SecondsFormat::AutoSi, true).into()),
+            ("ce_subject", key.into()),
+            ("ce_partitionkey", key.into()),
+            ("ce_sequence", self.version.to_string().into()),
+        ]);
         let optional = [
             ("ce_actor", &self.actor),
             ("ce_correlationid", &self.correlation_id),
             ("ce_causationid", &self.causation_id),
             ("traceparent", &self.traceparent),
         ];
-        headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+        headers.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?.into()))));
         Outgoing { key: key.as_bytes(), payload: self.payload.as_bytes(), headers, partition: None }
     }
 }

@@ -47,7 +47,7 @@ impl Topic {
             .map(|(key, payload)| Outgoing {
                 key: key.as_bytes(),
                 payload: payload.as_bytes(),
-                headers: vec![("ce_actor", "bob".to_owned())],
+                headers: vec![("ce_actor", "bob".into())],
                 partition: None,
             })
             .collect();
