@@ -85,7 +85,10 @@ impl Term {
             housekeeping_due: now,
         };
         tracing::info!(epoch = term.lease.epoch, owner = setup.owner, "the relay is in office");
-        term.check_topic(connection).await?;
+        if let Err(error) = term.check_topic(connection).await {
+            term.end(connection).await?;
+            return Err(error);
+        }
         Ok(term)
     }
 
