@@ -5,6 +5,7 @@ use std::str::FromStr as _;
 
 use chassis::config::Secret;
 use chassis::postgres::connect_options;
+use sqlx as asking;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -21,7 +22,7 @@ const DEFERRABLE: &str = "select i.indexname::text, i.indexdef from pg_indexes a
 /// A connection asks for the pointer, another one makes or removes a schema.
 const CONNECTIONS_MAX: u32 = 2;
 /// An index takes as long as there are rows.
-const PATIENT: &str = "set local statement_timeout = 0";
+const PATIENT: &[&str] = &["set local statement_timeout = 0"];
 
 tell_generation!(Store);
 keep_generation!(Transaction);

@@ -7,7 +7,7 @@ use std::str::FromStr as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use super::{ACQUIRE_TIMEOUT, Store, Transaction, Writer, open};
+use super::{ACQUIRE_TIMEOUT, Store, Transaction, Writer, ask as asking, open};
 use crate::generation::{Built, FIRST, Generation, Number};
 use crate::store::keeping::{self, LiveRecord, keep_generation, tell_generation};
 use crate::store::{Error, sqlite};
@@ -16,7 +16,7 @@ use crate::store::{Error, sqlite};
 const DEFERRABLE: &str = "select name, sql from sqlite_master where type = 'index' and sql is not null \
     and tbl_name in ('orders', 'order_products', 'dead_letters') order by name";
 /// There is no deadline on a statement here.
-const PATIENT: &str = "select 1";
+const PATIENT: &[&str] = &[];
 
 tell_generation!(Store);
 keep_generation!(Transaction<'_>);
