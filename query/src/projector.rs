@@ -209,8 +209,7 @@ impl Projector {
     ///
     /// When the database fails.
     pub async fn apply(&mut self, records: Vec<Record>) -> Result<Summary, store::Error> {
-        let currency = self.default_currency;
-        let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
+        let incoming = Incoming::read_all(records, self.default_currency).await;
         let checkpoints = self.checkpoints.after(&incoming, self.reader.topic());
         self.write(incoming, &[], checkpoints, Origin::Topic).await
     }
@@ -222,8 +221,7 @@ impl Projector {
     ///
     /// When the database fails.
     pub async fn apply_log(&mut self, records: Vec<Record>, after: &str) -> Result<Summary, store::Error> {
-        let currency = self.default_currency;
-        let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
+        let incoming = Incoming::read_all(records, self.default_currency).await;
         self.write(incoming, &[], self.checkpoints.clone(), Origin::Log { after }).await
     }
 

@@ -1,7 +1,5 @@
 //! SQLite: one file per node, one writer, any number of readers beside it (rules R17).
 
-mod apart;
-
 mod ask;
 
 mod changes;
@@ -36,12 +34,12 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-pub(in crate::store) use apart::apart;
 pub use generations::Generations;
 
 use self::connection::Open;
 use self::recent::{Owning, Recent, Touched};
 use super::{Error, Turn};
+use crate::cores::apart;
 
 /// The tables, as `sqlx migrate run --source migrations/query/sqlite` makes them.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations/query/sqlite");

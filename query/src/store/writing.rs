@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::OrderId;
 
-use super::sqlite::apart;
 use super::{Changes, Error, TotalsRows, Transaction, Turn, Writer};
 use crate::batch::{Batch, Known};
 use crate::checkpoint::Checkpoints;
+use crate::cores::apart;
 use crate::generation::{Built, Generation, Revisions};
 use crate::intake::Incoming;
 use crate::intervention::Intervention;

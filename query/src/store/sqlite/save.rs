@@ -7,6 +7,7 @@ use super::connection::pace;
 use super::recent::Touched;
 use crate::batch::Applied;
 use crate::checkpoint::Checkpoints;
+use crate::cores;
 use crate::projections::order_history::HistoryRow;
 use crate::projections::order_products::OrderProducts;
 use crate::store::{Changes, Error};
@@ -67,7 +68,8 @@ fn save_orders(connection: &Connection, changes: &Changes<'_>) -> Result<(), Err
         on conflict (order_id) do update set status = excluded.status, total_minor = excluded.total_minor, \
         version = excluded.version, document = excluded.document",
     )?;
-    for row in changes.batch.changed_orders() {
+    let rows: Vec<_> = changes.batch.changed_orders().collect();
+    for (row, document) in cores::map(rows, |row| (row, row.to_document())) {
         statement.execute(params![
             row.order_id.0.as_bytes(),
             row.customer_id.as_str(),
@@ -76,7 +78,7 @@ fn save_orders(connection: &Connection, changes: &Changes<'_>) -> Result<(), Err
             row.total.minor(),
             row.version.0,
             row.created_at.timestamp_micros(),
-            row.to_document()?,
+            document?,
         ])?;
     }
     Ok(())
