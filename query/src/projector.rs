@@ -111,7 +111,7 @@ impl Projector {
             default_currency,
             freshness,
             progress,
-            filling: Filling { revisions: Revisions::ours(), changes_kept: CHANGES_KEPT },
+            filling: Filling { revisions: Revisions::ours(), changes_kept: CHANGES_KEPT, beside: false },
             checkpoints,
             retried: false,
             served: true,
@@ -130,7 +130,8 @@ impl Projector {
 
     /// Fills tables that nobody is served from.
     #[must_use]
-    pub fn building(self) -> Self {
+    pub fn building(mut self) -> Self {
+        self.filling.beside = true;
         Self { served: false, ..self }
     }
 

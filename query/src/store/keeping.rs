@@ -91,9 +91,10 @@ macro_rules! keep_generation {
                 Ok(())
             }
 
-            pub(crate) async fn defer_indexes(&mut self) -> Result<(), Error> {
+            pub(crate) async fn defer_bulk(&mut self) -> Result<(), Error> {
                 let indexes: Vec<(String, String)> = asking::query_as(DEFERRABLE).fetch_all(&mut *self.inner).await?;
                 let mut deferred = self.deferred().await?;
+                deferred.extend(PRODUCTS.map(str::to_owned));
                 for (name, statement) in indexes {
                     asking::query(AssertSqlSafe(format!("drop index {name}"))).execute(&mut *self.inner).await?;
                     deferred.push(statement);
@@ -102,7 +103,7 @@ macro_rules! keep_generation {
                 Ok(())
             }
 
-            pub(crate) async fn make_indexes(&mut self) -> Result<(), Error> {
+            pub(crate) async fn make_up(&mut self) -> Result<(), Error> {
                 for statement in PATIENT {
                     asking::query(*statement).execute(&mut *self.inner).await?;
                 }
@@ -111,6 +112,10 @@ macro_rules! keep_generation {
                 }
                 asking::query(keeping::DEFER).bind("[]").execute(&mut *self.inner).await?;
                 Ok(())
+            }
+
+            pub(crate) async fn defers_products(&mut self) -> Result<bool, Error> {
+                Ok(self.deferred().await?.iter().any(|statement| PRODUCTS.contains(&statement.as_str())))
             }
 
             async fn deferred(&mut self) -> Result<Vec<String>, Error> {

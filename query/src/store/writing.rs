@@ -314,24 +314,34 @@ impl Transaction<'_> {
         within!(self, transaction => transaction.keep_log_anchors(anchors).await)
     }
 
-    /// Removes the indexes that only readers need, remembering them: rows that come in bulk come faster.
+    /// Puts off what only readers need, remembering it: the indexes, and the rows of `order_products`, which are all told by
+    /// the orders. Rows that come in bulk come faster.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn defer_indexes(&mut self) -> Result<(), Error> {
-        within!(self, transaction => transaction.defer_indexes().await)
+    pub async fn defer_bulk(&mut self) -> Result<(), Error> {
+        within!(self, transaction => transaction.defer_bulk().await)
     }
 
-    /// Makes the indexes that were deferred.
+    /// Whether the rows of `order_products` are put off, and are not to be written.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn make_indexes(&mut self) -> Result<(), Error> {
+    pub async fn defers_products(&mut self) -> Result<bool, Error> {
+        within!(self, transaction => transaction.defers_products().await)
+    }
+
+    /// Makes what was put off.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn make_up(&mut self) -> Result<(), Error> {
         match self {
-            Self::Sqlite(transaction) => apart(transaction.make_indexes()).await,
-            Self::Postgres(transaction) => transaction.make_indexes().await,
+            Self::Sqlite(transaction) => apart(transaction.make_up()).await,
+            Self::Postgres(transaction) => transaction.make_up().await,
         }
     }
 

@@ -15,6 +15,13 @@ use crate::store::{Error, sqlite};
 /// The indexes that only readers need. `changes` and its own are read by the projector.
 const DEFERRABLE: &str = "select name, sql from sqlite_master where type = 'index' and sql is not null \
     and tbl_name in ('orders', 'order_products', 'dead_letters') order by name";
+/// Which orders have which products, from the orders themselves: sorted, so that every page is filled once.
+const PRODUCTS: [&str; 2] = [
+    "delete from order_products",
+    "insert into order_products (sku, created_at, order_id, currency, total_minor) \
+    select distinct item.value ->> 'sku', o.created_at, o.order_id, o.currency, o.total_minor \
+    from orders as o, json_each(o.document, '$.items') as item order by 1, 2, 3",
+];
 /// There is no deadline on a statement here.
 const PATIENT: &[&str] = &[];
 
