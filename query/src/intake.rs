@@ -7,6 +7,8 @@ use domain::schema::{self, DecodeError, Origin};
 use domain::{Currency, OrderEvent, OrderId, Recorded, Version};
 use uuid::Uuid;
 
+use crate::cores::{self, apart};
+
 /// Where a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -64,7 +66,7 @@ impl Record {
 
 impl From<Message> for Record {
     fn from(message: Message) -> Self {
-        let text = |(name, value): (String, Vec<u8>)| (shown(name.as_bytes()), shown(&value));
+        let text = |(name, value): (String, Vec<u8>)| (storable(name.into_bytes()), storable(value));
         Self {
             position: Position { partition: message.partition, offset: message.offset },
             key: message.key,
@@ -167,11 +169,25 @@ impl Incoming {
         let meaning = meaning(&record, default_currency);
         Self { record, digest, meaning }
     }
+
+    /// Reads records, keeping their order: many of them on several processors.
+    pub async fn read_all(records: Vec<Record>, default_currency: Currency) -> Vec<Self> {
+        apart(async { cores::map(records, |record| Self::read(record, default_currency)) }).await
+    }
 }
 
 /// Bytes as text that every database can hold: PostgreSQL's has no NUL.
 fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")
+}
+
+/// The same, of bytes that are hardly ever anything else: they are not copied then.
+fn storable(bytes: Vec<u8>) -> String {
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => text,
+        Ok(text) => shown(text.as_bytes()),
+        Err(error) => shown(error.as_bytes()),
+    }
 }
 
 fn meaning(record: &Record, default_currency: Currency) -> Meaning {

@@ -66,3 +66,5 @@ pub mod admin;
 pub mod config;
 
 pub mod service;
+
+mod cores;

@@ -111,7 +111,7 @@ impl Projector {
             default_currency,
             freshness,
             progress,
-            filling: Filling { revisions: Revisions::ours(), changes_kept: CHANGES_KEPT },
+            filling: Filling { revisions: Revisions::ours(), changes_kept: CHANGES_KEPT, beside: false },
             checkpoints,
             retried: false,
             served: true,
@@ -130,7 +130,8 @@ impl Projector {
 
     /// Fills tables that nobody is served from.
     #[must_use]
-    pub fn building(self) -> Self {
+    pub fn building(mut self) -> Self {
+        self.filling.beside = true;
         Self { served: false, ..self }
     }
 
@@ -209,8 +210,7 @@ impl Projector {
     ///
     /// When the database fails.
     pub async fn apply(&mut self, records: Vec<Record>) -> Result<Summary, store::Error> {
-        let currency = self.default_currency;
-        let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
+        let incoming = Incoming::read_all(records, self.default_currency).await;
         let checkpoints = self.checkpoints.after(&incoming, self.reader.topic());
         self.write(incoming, &[], checkpoints, Origin::Topic).await
     }
@@ -222,8 +222,7 @@ impl Projector {
     ///
     /// When the database fails.
     pub async fn apply_log(&mut self, records: Vec<Record>, after: &str) -> Result<Summary, store::Error> {
-        let currency = self.default_currency;
-        let incoming: Vec<_> = records.into_iter().map(|record| Incoming::read(record, currency)).collect();
+        let incoming = Incoming::read_all(records, self.default_currency).await;
         self.write(incoming, &[], self.checkpoints.clone(), Origin::Log { after }).await
     }
 

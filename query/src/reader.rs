@@ -16,8 +16,12 @@ use tokio::time::Instant;
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::intake::Record;
 
-/// The most records of one batch.
-pub const BATCH_RECORDS_MAX: usize = 2_000;
+/// The most records of one batch. SQLite writes a page of a table once in a transaction, however many of the rows that the
+/// transaction writes are on it.
+pub const BATCH_RECORDS_MAX: usize = 8_000;
+/// Records of one batch have so many bytes together, or less than their last one more. It is in memory several times: as
+/// records, events and rows.
+pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a poll waits for a first record.
 const POLL_WAIT: Duration = Duration::from_millis(500);
 /// How often the topic is looked at.
@@ -165,7 +169,7 @@ impl TopicReader {
         let Some(consumer) = &mut self.consumer else {
             return Ok(Vec::new());
         };
-        match consumer.poll_batch(BATCH_RECORDS_MAX, POLL_WAIT).await {
+        match consumer.poll_sized(BATCH_RECORDS_MAX, BATCH_BYTES_MAX, POLL_WAIT).await {
             Ok(messages) => Ok(messages.into_iter().map(Record::from).collect()),
             Err(error) => {
                 // Whatever happened may have been more than it seems.

@@ -106,7 +106,7 @@ impl Rebuild {
         }
         self.read_topic(making, shutdown).await?;
         self.tell(making, Phase::Indexing);
-        self.make_indexes(making).await?;
+        self.make_up(making).await?;
         let served = self.generations.open(live.number).await?.store;
         let carried = self.carry_wishes(making, &served).await;
         let report = match carried {
@@ -158,15 +158,15 @@ impl Rebuild {
             let now_micros = Utc::now().timestamp_micros();
             let begun = Generation::begun(making.number, self.source, self.builder, now_micros);
             transaction.begin_generation(&begun).await?;
-            transaction.defer_indexes().await?;
+            transaction.defer_bulk().await?;
         }
         Ok(transaction.commit().await?)
     }
 
-    async fn make_indexes(&self, making: &mut Making) -> Result<(), Error> {
+    async fn make_up(&self, making: &mut Making) -> Result<(), Error> {
         making.projector.writer().sort_on_disk().await?;
         let mut transaction = making.projector.writer().begin().await?;
-        transaction.make_indexes().await?;
+        transaction.make_up().await?;
         Ok(transaction.commit().await?)
     }
 

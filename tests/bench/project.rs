@@ -18,6 +18,8 @@ use crate::floor::{self, Row as FloorRow};
 use crate::process::{Cost, Meter};
 use crate::report::{Row, median};
 
+/// What our own writer keeps to while much is written.
+const PRAGMAS: &str = "pragma journal_mode = wal; pragma synchronous = normal; pragma foreign_keys = on; pragma cache_size = -65536; pragma temp_store = memory; pragma mmap_size = 0; pragma wal_autocheckpoint = 16384";
 /// Events of the design that commits each by itself.
 const NAIVE_EVENTS: u64 = 2_000;
 
@@ -63,9 +65,7 @@ fn rows(batch: Vec<(u64, NewOrder)>, document: &str) -> Vec<FloorRow> {
 
 fn floor_sqlite(path: &str, events: u64, document: &str, batch_max: usize) -> f64 {
     let mut connection = Connection::open(path).unwrap();
-    connection
-        .execute_batch("pragma journal_mode = wal; pragma synchronous = normal; pragma cache_size = -65536; pragma temp_store = memory")
-        .unwrap();
+    connection.execute_batch(PRAGMAS).unwrap();
     let mut took = Duration::ZERO;
     for batch in batches(events) {
         let rows = rows(batch, document);

@@ -39,6 +39,15 @@ pub struct Message {
     pub timestamp_ms: Option<i64>,
 }
 
+impl Message {
+    /// The bytes of its key, its value and its headers.
+    pub fn size_bytes(&self) -> usize {
+        let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        bytes(&self.key) + bytes(&self.payload) + headers.sum::<usize>()
+    }
+}
+
 /// A reader of some partitions of one topic.
 pub struct Consumer {
     inner: Arc<OffThread<StreamConsumer<Words>>>,
@@ -98,6 +107,16 @@ impl Consumer {
     /// [`Error::OffsetOutOfRange`] and [`Error::TopicMissing`] need a decision, after which a new consumer
     /// is built; [`Error::Transient`] goes away by itself: log it and poll again.
     pub async fn poll_batch(&mut self, max: usize, wait: Duration) -> Result<Vec<Message>, Error> {
+        self.poll_sized(max, usize::MAX, wait).await
+    }
+
+    /// As [`Consumer::poll_batch`], and takes no more once the messages have `bytes_max` bytes together: the batch is larger
+    /// than that by less than its last message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::poll_batch`].
+    pub async fn poll_sized(&mut self, max: usize, bytes_max: usize, wait: Duration) -> Result<Vec<Message>, Error> {
         let deadline = Instant::now() + wait;
         let mut batch = Vec::new();
         while batch.is_empty() && self.deferred.is_none() {
@@ -114,11 +133,13 @@ impl Consumer {
             }
         }
         // No await from here on while the batch holds messages: dropping the future would drop them.
-        while batch.len() < max && self.deferred.is_none() {
-            match self.inner.recv().now_or_never().map(Event::from) {
-                Some(event) => self.take(event, &mut batch),
-                None => break,
+        let mut bytes = batch.iter().map(Message::size_bytes).sum::<usize>();
+        while batch.len() < max && bytes < bytes_max && self.deferred.is_none() {
+            let Some(event) = self.inner.recv().now_or_never().map(Event::from) else { break };
+            if let Event::Message(message) = &event {
+                bytes += message.size_bytes();
             }
+            self.take(event, &mut batch);
         }
         if batch.is_empty() && self.deferred.is_some() {
             return Err(self.explain().await);

@@ -39,6 +39,23 @@ fn from_start() -> Vec<(i32, i64)> {
 }
 
 #[tokio::test]
+async fn a_batch_ends_with_the_message_that_fills_it() {
+    let (_cluster, brokers) = cluster();
+    let producer = Producer::connect(&brokers, "test").unwrap();
+    let payload = "x".repeat(100);
+    let records: Vec<_> = (0..50).map(|_n| record("key", &payload)).collect();
+    producer.send_batch(TOPIC, &records, SOON).await.unwrap();
+    let mut consumer = Consumer::assign(&brokers, TOPIC, &from_start(), "test").unwrap();
+    let mut read = 0;
+    while read < records.len() {
+        // Of 103 bytes each.
+        let batch = consumer.poll_sized(50, 300, SOON).await.unwrap();
+        assert!(batch.len() <= 3, "{}", batch.len());
+        read += batch.len();
+    }
+}
+
+#[tokio::test]
 async fn what_is_sent_is_read_in_order_with_headers() {
     let (_cluster, brokers) = cluster();
     let producer = Producer::connect(&brokers, "test").unwrap();

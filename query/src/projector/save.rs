@@ -15,6 +15,8 @@ pub(super) struct Filling {
     pub(super) revisions: Revisions,
     /// How many changes are kept for streams that resume.
     pub(super) changes_kept: u32,
+    /// Whether the tables are built beside those that are served.
+    pub(super) beside: bool,
 }
 
 /// Folds a batch into the totals and writes all of it. Tells how many events wait then, where that may have changed.
@@ -25,7 +27,8 @@ pub(super) async fn batch(
     filling: &Filling,
 ) -> Result<Option<i64>, store::Error> {
     let totals = transaction.totals(batch, &filling.revisions).await?;
-    let order_products = OrderProducts::of(batch.changes());
+    let put_off = filling.beside && transaction.defers_products().await?;
+    let order_products = if put_off { OrderProducts::default() } else { OrderProducts::of(batch.changes()) };
     transaction
         .save(&Changes {
             batch,

@@ -17,7 +17,7 @@ use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::generation::Source;
 use crate::intake::{Digest, Incoming, Record};
 use crate::log::LogClient;
-use crate::reader::{BATCH_RECORDS_MAX, TopicReader};
+use crate::reader::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, TopicReader};
 use crate::store::{self, Store};
 use crate::verify::SourceEvents;
 
@@ -220,7 +220,7 @@ impl Rebuild {
         let mut came = Instant::now();
         while !left.is_empty() {
             stopping(shutdown)?;
-            let messages = consumer.poll_batch(BATCH_RECORDS_MAX, POLL_WAIT).await?;
+            let messages = consumer.poll_sized(BATCH_RECORDS_MAX, BATCH_BYTES_MAX, POLL_WAIT).await?;
             if !messages.is_empty() {
                 came = Instant::now();
             } else if came.elapsed() > TOPIC_WAIT_MAX {

@@ -87,29 +87,29 @@ macro_rules! ask_for_changes {
     };
 }
 
-/// The projector's part.
+/// The projector's part, for which each store brings its own `asking`.
 macro_rules! keep_changes {
     ($transaction:ty) => {
         impl $transaction {
             pub(crate) async fn last_change(&mut self, partition: i32) -> Result<Option<LastChange>, Error> {
-                let found = sqlx::query_as(LAST).bind(partition).fetch_optional(&mut *self.inner).await?;
+                let found = asking::query_as(LAST).bind(partition).fetch_optional(&mut *self.inner).await?;
                 found.map(last).transpose()
             }
 
             pub(crate) async fn kept(&mut self) -> Result<BTreeMap<i32, Place>, Error> {
-                let records: Vec<PlaceRecord> = sqlx::query_as(KEPT).fetch_all(&mut *self.inner).await?;
+                let records: Vec<PlaceRecord> = asking::query_as(KEPT).fetch_all(&mut *self.inner).await?;
                 Ok(records.into_iter().map(place).collect())
             }
 
             pub(super) async fn trim_changes(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
-                let head: Option<i64> = sqlx::query_scalar(HEAD).fetch_one(&mut *self.inner).await?;
-                let gone: Vec<PlaceRecord> = sqlx::query_as(TRIM)
+                let head: Option<i64> = asking::query_scalar(HEAD).fetch_one(&mut *self.inner).await?;
+                let gone: Vec<PlaceRecord> = asking::query_as(TRIM)
                     .bind(head.unwrap_or(0) - kept_max(changes))
                     .bind(trim_max(changes))
                     .fetch_all(&mut *self.inner)
                     .await?;
                 for (partition, from) in kept_after(gone) {
-                    sqlx::query(TRIMMED)
+                    asking::query(TRIMMED)
                         .bind(partition)
                         .bind(from.offset)
                         .bind(from.n)
@@ -122,7 +122,7 @@ macro_rules! keep_changes {
             pub(crate) async fn start_at(&mut self, checkpoints: &Checkpoints) -> Result<(), Error> {
                 self.save_checkpoints(checkpoints).await?;
                 for checkpoint in &checkpoints.partitions {
-                    sqlx::query(TRIMMED)
+                    asking::query(TRIMMED)
                         .bind(checkpoint.partition)
                         .bind(checkpoint.next_offset())
                         .bind(0_i64)
@@ -134,7 +134,7 @@ macro_rules! keep_changes {
 
             pub(super) async fn forget_changes(&mut self) -> Result<(), Error> {
                 for statement in ["delete from changes", "delete from changes_kept"] {
-                    sqlx::query(statement).execute(&mut *self.inner).await?;
+                    asking::query(statement).execute(&mut *self.inner).await?;
                 }
                 Ok(())
             }

@@ -172,17 +172,17 @@ macro_rules! ask_for_intake {
     };
 }
 
-/// The projector's part.
+/// The projector's part, for which each store brings its own `asking`.
 macro_rules! keep_intake {
     ($transaction:ty) => {
         impl $transaction {
             pub(crate) async fn undone(&mut self, limit: u32) -> Result<Vec<Intervention>, Error> {
-                let question = sqlx::query_as(intake::UNDONE).bind(i64::from(limit));
+                let question = asking::query_as(intake::UNDONE).bind(i64::from(limit));
                 record::all(question.fetch_all(&mut *self.inner).await?, rows::intervention)
             }
 
             pub(crate) async fn adopt(&mut self, wish: &Intervention) -> Result<(), Error> {
-                sqlx::query(intake::ADOPT)
+                asking::query(intake::ADOPT)
                     .bind(wish.id.as_bytes().to_vec())
                     .bind(&wish.kind)
                     .bind(&wish.target)
@@ -195,7 +195,7 @@ macro_rules! keep_intake {
             }
 
             pub(crate) async fn progressed(&mut self, wish: &Intervention) -> Result<(), Error> {
-                sqlx::query("update interventions set reached = $2, outcome = $3, done_at = $4 where id = $1")
+                asking::query("update interventions set reached = $2, outcome = $3, done_at = $4 where id = $1")
                     .bind(wish.id.as_bytes().to_vec())
                     .bind(&wish.reached)
                     .bind(serde_json::to_string(&wish.outcome)?)
@@ -207,7 +207,7 @@ macro_rules! keep_intake {
 
             pub(crate) async fn dead_letter(&mut self, key: &LetterKey) -> Result<Option<StoredLetter>, Error> {
                 let found =
-                    intake::bind_key!(sqlx::query_as(intake::LETTER), key).fetch_optional(&mut *self.inner).await?;
+                    intake::bind_key!(asking::query_as(intake::LETTER), key).fetch_optional(&mut *self.inner).await?;
                 found.map(rows::stored).transpose()
             }
 
@@ -216,7 +216,7 @@ macro_rules! keep_intake {
                 key: &LetterKey,
                 limit: u32,
             ) -> Result<Vec<StoredLetter>, Error> {
-                let question = intake::bind_key!(sqlx::query_as(intake::LETTERS_AFTER), key).bind(i64::from(limit));
+                let question = intake::bind_key!(asking::query_as(intake::LETTERS_AFTER), key).bind(i64::from(limit));
                 record::all(question.fetch_all(&mut *self.inner).await?, rows::stored)
             }
 
@@ -225,14 +225,14 @@ macro_rules! keep_intake {
                 topic: &str,
                 offsets: (i64, i64),
             ) -> Result<BTreeSet<(Position, Digest)>, Error> {
-                let question = sqlx::query_as(intake::DISCARDED).bind(topic).bind(offsets.0).bind(offsets.1);
+                let question = asking::query_as(intake::DISCARDED).bind(topic).bind(offsets.0).bind(offsets.1);
                 record::all(question.fetch_all(&mut *self.inner).await?, rows::discarded)
             }
 
             pub(crate) async fn remove_letter(&mut self, key: &LetterKey) -> Result<(), Error> {
                 let statement = "delete from dead_letters where topic = $1 and partition_id = $2 \
                     and record_offset = $3 and digest = $4";
-                intake::bind_key!(sqlx::query(statement), key).execute(&mut *self.inner).await?;
+                intake::bind_key!(asking::query(statement), key).execute(&mut *self.inner).await?;
                 Ok(())
             }
 
@@ -244,7 +244,7 @@ macro_rules! keep_intake {
             ) -> Result<(), Error> {
                 let statement = "update dead_letters set reason = $5, detail = $6 where topic = $1 \
                     and partition_id = $2 and record_offset = $3 and digest = $4";
-                let change = intake::bind_key!(sqlx::query(statement), key).bind(reason).bind(detail);
+                let change = intake::bind_key!(asking::query(statement), key).bind(reason).bind(detail);
                 change.execute(&mut *self.inner).await?;
                 Ok(())
             }
@@ -257,7 +257,7 @@ macro_rules! keep_intake {
             ) -> Result<u64, Error> {
                 let statement = "update dead_letters set discarded_at = $5, discard_reason = $6 where topic = $1 \
                     and partition_id = $2 and record_offset = $3 and digest = $4 and discarded_at is null";
-                let change = intake::bind_key!(sqlx::query(statement), key).bind(now_micros).bind(reason);
+                let change = intake::bind_key!(asking::query(statement), key).bind(now_micros).bind(reason);
                 Ok(change.execute(&mut *self.inner).await?.rows_affected())
             }
 
@@ -269,7 +269,7 @@ macro_rules! keep_intake {
             ) -> Result<u64, Error> {
                 let statement = "update parked set discarded_at = $4, discard_reason = $5 where order_id = $1 \
                     and version = $2 and digest = $3 and discarded_at is null";
-                let change = sqlx::query(statement).bind(order_id.0.as_bytes().to_vec()).bind(i64::from(version.0));
+                let change = asking::query(statement).bind(order_id.0.as_bytes().to_vec()).bind(i64::from(version.0));
                 let change = change.bind(digest.to_vec()).bind(now_micros).bind(reason);
                 Ok(change.execute(&mut *self.inner).await?.rows_affected())
             }
@@ -279,7 +279,7 @@ macro_rules! keep_intake {
                 after: Option<OrderId>,
                 limit: u32,
             ) -> Result<Vec<OrderId>, Error> {
-                let question = sqlx::query_scalar(intake::WAITING_ORDERS).bind(intake::after(after));
+                let question = asking::query_scalar(intake::WAITING_ORDERS).bind(intake::after(after));
                 record::all(question.bind(i64::from(limit)).fetch_all(&mut *self.inner).await?, record::order_id)
             }
         }

@@ -33,17 +33,17 @@ macro_rules! tell_generation {
     };
 }
 
-/// The builder's part.
+/// The builder's part, for which each store brings its own `asking`.
 macro_rules! keep_generation {
     ($transaction:ty) => {
         impl $transaction {
             pub(crate) async fn generation(&mut self) -> Result<Option<Generation>, Error> {
-                let found = sqlx::query_as(keeping::GENERATION).fetch_optional(&mut *self.inner).await?;
+                let found = asking::query_as(keeping::GENERATION).fetch_optional(&mut *self.inner).await?;
                 found.map(keeping::generation).transpose()
             }
 
             pub(crate) async fn begin_generation(&mut self, begun: &Generation) -> Result<(), Error> {
-                sqlx::query(keeping::BEGIN)
+                asking::query(keeping::BEGIN)
                     .bind(begun.number)
                     .bind(begun.revisions.to_json())
                     .bind(begun.state.as_str())
@@ -57,7 +57,7 @@ macro_rules! keep_generation {
 
             pub(crate) async fn tell_built(&mut self, built: Built) -> Result<(), Error> {
                 let Built { done, total, told_at_micros } = built;
-                sqlx::query(keeping::TELL)
+                asking::query(keeping::TELL)
                     .bind(done)
                     .bind(total)
                     .bind(told_at_micros)
@@ -67,53 +67,60 @@ macro_rules! keep_generation {
             }
 
             pub(crate) async fn complete_generation(&mut self, now_micros: i64, report: &str) -> Result<(), Error> {
-                sqlx::query(keeping::COMPLETE).bind(now_micros).bind(report).execute(&mut *self.inner).await?;
+                asking::query(keeping::COMPLETE).bind(now_micros).bind(report).execute(&mut *self.inner).await?;
                 Ok(())
             }
 
             pub(crate) async fn condemn_generation(&mut self, report: &str) -> Result<(), Error> {
-                sqlx::query(keeping::CONDEMN).bind(report).execute(&mut *self.inner).await?;
+                asking::query(keeping::CONDEMN).bind(report).execute(&mut *self.inner).await?;
                 Ok(())
             }
 
             pub(crate) async fn log_state(&mut self) -> Result<(Option<String>, Option<String>), Error> {
-                let found = sqlx::query_as(keeping::LOG).fetch_optional(&mut *self.inner).await?;
+                let found = asking::query_as(keeping::LOG).fetch_optional(&mut *self.inner).await?;
                 Ok(found.unwrap_or_default())
             }
 
             pub(crate) async fn keep_log_after(&mut self, after: Option<&str>) -> Result<(), Error> {
-                sqlx::query(keeping::LOG_AFTER).bind(after).execute(&mut *self.inner).await?;
+                asking::query(keeping::LOG_AFTER).bind(after).execute(&mut *self.inner).await?;
                 Ok(())
             }
 
             pub(crate) async fn keep_log_anchors(&mut self, anchors: &str) -> Result<(), Error> {
-                sqlx::query(keeping::LOG_ANCHORS).bind(anchors).execute(&mut *self.inner).await?;
+                asking::query(keeping::LOG_ANCHORS).bind(anchors).execute(&mut *self.inner).await?;
                 Ok(())
             }
 
-            pub(crate) async fn defer_indexes(&mut self) -> Result<(), Error> {
-                let indexes: Vec<(String, String)> = sqlx::query_as(DEFERRABLE).fetch_all(&mut *self.inner).await?;
+            pub(crate) async fn defer_bulk(&mut self) -> Result<(), Error> {
+                let indexes: Vec<(String, String)> = asking::query_as(DEFERRABLE).fetch_all(&mut *self.inner).await?;
                 let mut deferred = self.deferred().await?;
+                deferred.extend(PRODUCTS.map(str::to_owned));
                 for (name, statement) in indexes {
-                    sqlx::query(AssertSqlSafe(format!("drop index {name}"))).execute(&mut *self.inner).await?;
+                    asking::query(AssertSqlSafe(format!("drop index {name}"))).execute(&mut *self.inner).await?;
                     deferred.push(statement);
                 }
-                sqlx::query(keeping::DEFER).bind(serde_json::to_string(&deferred)?).execute(&mut *self.inner).await?;
+                asking::query(keeping::DEFER).bind(serde_json::to_string(&deferred)?).execute(&mut *self.inner).await?;
                 Ok(())
             }
 
-            pub(crate) async fn make_indexes(&mut self) -> Result<(), Error> {
-                sqlx::query(PATIENT).execute(&mut *self.inner).await?;
-                for statement in self.deferred().await? {
-                    sqlx::query(AssertSqlSafe(statement)).execute(&mut *self.inner).await?;
+            pub(crate) async fn make_up(&mut self) -> Result<(), Error> {
+                for statement in PATIENT {
+                    asking::query(*statement).execute(&mut *self.inner).await?;
                 }
-                sqlx::query(keeping::DEFER).bind("[]").execute(&mut *self.inner).await?;
+                for statement in self.deferred().await? {
+                    asking::query(AssertSqlSafe(statement)).execute(&mut *self.inner).await?;
+                }
+                asking::query(keeping::DEFER).bind("[]").execute(&mut *self.inner).await?;
                 Ok(())
+            }
+
+            pub(crate) async fn defers_products(&mut self) -> Result<bool, Error> {
+                Ok(self.deferred().await?.iter().any(|statement| PRODUCTS.contains(&statement.as_str())))
             }
 
             async fn deferred(&mut self) -> Result<Vec<String>, Error> {
                 let text: Option<String> =
-                    sqlx::query_scalar(keeping::DEFERRED).fetch_optional(&mut *self.inner).await?;
+                    asking::query_scalar(keeping::DEFERRED).fetch_optional(&mut *self.inner).await?;
                 let deferred = text.map(|text| serde_json::from_str(&text)).transpose();
                 Ok(deferred.map_err(Error::corrupt("the deferred indexes"))?.unwrap_or_default())
             }

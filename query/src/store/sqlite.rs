@@ -1,6 +1,10 @@
 //! SQLite: one file per node, one writer, any number of readers beside it (rules R17).
 
+mod ask;
+
 mod changes;
+
+mod connection;
 
 mod digest;
 
@@ -20,19 +24,22 @@ use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::str::FromStr as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rusqlite::Connection;
+use sqlx::Connection as _;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Connection as _, Sqlite};
 
 pub use generations::Generations;
 
+use self::connection::Open;
 use self::recent::{Owning, Recent, Touched};
 use super::{Error, Turn};
+use crate::cores::apart;
 
 /// The tables, as `sqlx migrate run --source migrations/query/sqlite` makes them.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations/query/sqlite");
@@ -41,9 +48,7 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations/query/sqlite");
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 /// How long a statement waits for a lock. There is one writer, beside which an operator's wish is written now and then.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages kept in memory by the writer, in KiB, as the negative number that SQLite takes.
-const CACHE_SIZE: &str = "-65536";
-/// The same for each reader.
+/// Pages kept in memory by each reader, in KiB, as the negative number that SQLite takes.
 const READER_CACHE_SIZE: &str = "-16384";
 /// Connections that answer the API.
 const READERS_MAX: u32 = 8;
@@ -60,7 +65,8 @@ pub struct Store {
 /// The write side: the only connection that projects, in whichever process it is.
 #[derive(Debug)]
 pub struct Writer {
-    connection: SqliteConnection,
+    /// Never locked: whoever writes has the writer for itself. It makes the writer one that can be looked at by many.
+    connection: Mutex<Connection>,
     /// Whoever holds the lock on this file projects. The system takes it back when the process ends, however it ends.
     lock: PathBuf,
     held: Option<Held>,
@@ -79,7 +85,7 @@ struct Held {
 /// One transaction of the writer. Dropped without a commit, it leaves no trace.
 #[derive(Debug)]
 pub struct Transaction<'w> {
-    inner: sqlx::Transaction<'w, Sqlite>,
+    inner: Open<'w>,
     recent: Arc<Recent>,
     touched: Touched,
 }
@@ -105,12 +111,8 @@ async fn open(options: SqliteConnectOptions) -> Result<(Store, Writer), Error> {
         .clone()
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // A power cut may lose the newest transactions, never their order: the checkpoint is lost with the rows it
-        // stands for, and the topic tells them again.
-        .synchronous(SqliteSynchronous::Normal)
-        .pragma("cache_size", CACHE_SIZE);
-    let mut connection = SqliteConnection::connect_with(&writing).await?;
-    check_version(&mut connection).await?;
+        .synchronous(SqliteSynchronous::Normal);
+    let connection = apart(async { connection::connect(options.get_filename()) }).await?;
     let mut lock = OsString::from(options.get_filename());
     lock.push(".lock");
     let reading = options.read_only(true).pragma("cache_size", READER_CACHE_SIZE).pragma("query_only", "on");
@@ -122,19 +124,8 @@ async fn open(options: SqliteConnectOptions) -> Result<(Store, Writer), Error> {
         .connect_lazy_with(reading);
     let recent = Arc::new(Recent::default());
     let store = Store { readers, recent: Arc::clone(&recent) };
+    let connection = Mutex::new(connection);
     Ok((store, Writer { connection, options: Box::new(writing), lock: lock.into(), held: None, recent }))
-}
-
-async fn check_version(connection: &mut SqliteConnection) -> Result<(), Error> {
-    let text: String = sqlx::query_scalar("select sqlite_version()").fetch_one(connection).await?;
-    let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    let mut next = || parts.next().unwrap_or(0);
-    let version = (next(), next(), next());
-    if version < SQLITE_VERSION_MIN {
-        let (major, minor, patch) = SQLITE_VERSION_MIN;
-        return Err(Error::Unusable { reason: format!("SQLite is {text}, and {major}.{minor}.{patch} is required") });
-    }
-    Ok(())
 }
 
 impl Store {
@@ -154,21 +145,26 @@ impl Store {
 }
 
 impl Writer {
-    /// How to open the file for writing.
+    /// How to open the file for writing beside this writer.
     pub(super) fn options(&self) -> &SqliteConnectOptions {
         &self.options
     }
 
+    fn connection(&mut self) -> &mut Connection {
+        self.connection.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) async fn migrate(&mut self) -> Result<(), Error> {
+        let mut connection = SqliteConnection::connect_with(&self.options).await?;
         // Not `run`: of its future the compiler cannot see that it may move between threads.
-        MIGRATOR.run_direct(None, &mut self.connection, false).await?;
-        Ok(())
+        let migrated = MIGRATOR.run_direct(None, &mut connection, false).await;
+        connection.close().await?;
+        Ok(migrated?)
     }
 
     /// Sorts on the disk from now on: an index of all rows may be larger than the memory there is.
     pub(crate) async fn sort_on_disk(&mut self) -> Result<(), Error> {
-        sqlx::query("pragma temp_store = file").execute(&mut self.connection).await?;
-        Ok(())
+        Ok(self.connection().execute_batch("pragma temp_store = file")?)
     }
 
     /// Whether this process projects into the file.
@@ -193,27 +189,32 @@ impl Writer {
         self.held = None;
     }
 
-    // Immediate: nobody else's write can come between the loads and the saves.
     pub(crate) async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
         if self.turn() == Turn::NotOurs {
             return Err(Error::Superseded);
         }
-        let inner = self.connection.begin_with("begin immediate").await?;
+        // It may wait for an operator's wish that is being written.
+        let inner =
+            apart(async { Open::begin(self.connection.get_mut().unwrap_or_else(PoisonError::into_inner)) }).await?;
         Ok(Transaction { inner, recent: Arc::clone(&self.recent), touched: Touched::default() })
     }
 
     /// The lock goes last: whoever takes it finds the file closed.
     pub(crate) async fn close(self) -> Result<(), Error> {
-        self.connection.close().await?;
-        drop(self.held);
-        Ok(())
+        let Self { connection, held, .. } = self;
+        let connection = connection.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let closed = apart(async { connection.close() }).await;
+        // A connection that could not be closed in good order is closed when it is dropped.
+        let closed = closed.map_err(|(_connection, error)| error);
+        drop(held);
+        Ok(closed?)
     }
 }
 
 impl Transaction<'_> {
     pub(crate) async fn commit(self) -> Result<(), Error> {
         let committing = self.recent.committing(&self.touched);
-        let committed = self.inner.commit().await;
+        let committed = apart(async { self.inner.commit() }).await;
         committing.end();
         Ok(committed?)
     }

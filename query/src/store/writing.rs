@@ -7,6 +7,7 @@ use domain::OrderId;
 use super::{Changes, Error, TotalsRows, Transaction, Turn, Writer};
 use crate::batch::{Batch, Known};
 use crate::checkpoint::Checkpoints;
+use crate::cores::apart;
 use crate::generation::{Built, Generation, Revisions};
 use crate::intake::Incoming;
 use crate::intervention::Intervention;
@@ -114,6 +115,13 @@ impl Transaction<'_> {
     ///
     /// When the database fails or holds what we cannot have written.
     pub async fn known(&mut self, incoming: &[Incoming], besides: &[OrderId]) -> Result<Known, Error> {
+        match self {
+            Self::Sqlite(_) => apart(self.load(incoming, besides)).await,
+            Self::Postgres(_) => self.load(incoming, besides).await,
+        }
+    }
+
+    async fn load(&mut self, incoming: &[Incoming], besides: &[OrderId]) -> Result<Known, Error> {
         let subjects = incoming.iter().filter_map(|incoming| incoming.meaning.subject());
         let orders: BTreeSet<OrderId> =
             subjects.map(|(order_id, _version)| order_id).chain(besides.iter().copied()).collect();
@@ -146,6 +154,13 @@ impl Transaction<'_> {
     ///
     /// When the database fails or holds what we cannot have written.
     pub async fn totals(&mut self, batch: &Batch, revisions: &Revisions) -> Result<TotalsRows, Error> {
+        match self {
+            Self::Sqlite(_) => apart(self.fold_totals(batch, revisions)).await,
+            Self::Postgres(_) => self.fold_totals(batch, revisions).await,
+        }
+    }
+
+    async fn fold_totals(&mut self, batch: &Batch, revisions: &Revisions) -> Result<TotalsRows, Error> {
         Ok(TotalsRows {
             customers: folded!(self, batch, revisions, Customers, customers),
             daily_sales: folded!(self, batch, revisions, DailySales, daily_sales),
@@ -209,7 +224,10 @@ impl Transaction<'_> {
     ///
     /// When the database fails; the transaction is then good for nothing but being dropped.
     pub async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
-        within!(self, transaction => transaction.save(changes).await)
+        match self {
+            Self::Sqlite(transaction) => apart(transaction.save(changes)).await,
+            Self::Postgres(transaction) => transaction.save(changes).await,
+        }
     }
 
     /// Forgets how far the partitions are applied: the next reading starts at the beginning, over the existing rows.
@@ -218,7 +236,10 @@ impl Transaction<'_> {
     ///
     /// When the database fails.
     pub async fn forget_checkpoints(&mut self) -> Result<(), Error> {
-        within!(self, transaction => transaction.forget_checkpoints().await)
+        match self {
+            Self::Sqlite(transaction) => apart(transaction.forget_checkpoints()).await,
+            Self::Postgres(transaction) => transaction.forget_checkpoints().await,
+        }
     }
 
     /// What the tables are; none before they are first written to.
@@ -293,22 +314,35 @@ impl Transaction<'_> {
         within!(self, transaction => transaction.keep_log_anchors(anchors).await)
     }
 
-    /// Removes the indexes that only readers need, remembering them: rows that come in bulk come faster.
+    /// Puts off what only readers need, remembering it: the indexes, and the rows of `order_products`, which are all told by
+    /// the orders. Rows that come in bulk come faster.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn defer_indexes(&mut self) -> Result<(), Error> {
-        within!(self, transaction => transaction.defer_indexes().await)
+    pub async fn defer_bulk(&mut self) -> Result<(), Error> {
+        within!(self, transaction => transaction.defer_bulk().await)
     }
 
-    /// Makes the indexes that were deferred.
+    /// Whether the rows of `order_products` are put off, and are not to be written.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn make_indexes(&mut self) -> Result<(), Error> {
-        within!(self, transaction => transaction.make_indexes().await)
+    pub async fn defers_products(&mut self) -> Result<bool, Error> {
+        within!(self, transaction => transaction.defers_products().await)
+    }
+
+    /// Makes what was put off.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn make_up(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Sqlite(transaction) => apart(transaction.make_up()).await,
+            Self::Postgres(transaction) => transaction.make_up().await,
+        }
     }
 
     /// Sets how far the partitions are applied, where the log told everything before. Streams begin there.

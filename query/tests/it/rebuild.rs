@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chassis::config::{Kafka, Secret};
+use chassis::kafka::{Brokers, TopicSpec};
 use chassis::testkit::eventually;
 use clap::Parser as _;
 use domain::{OrderEvent, Recorded};
@@ -12,9 +13,11 @@ use query::follow::Projecting;
 use query::freshness::Freshness;
 use query::generation::{Builder, Generation, Source, State};
 use query::progress::Progress;
+use query::projector::Projector;
+use query::reader::TopicReader;
 use query::rebuild::{Error, Phase, Rebuild, Told};
-use query::store::Generations;
 use query::store::answer::{ListFilter, Page};
+use query::store::{Generations, Opened};
 use query::verify::shown;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -28,6 +31,7 @@ use crate::world::{History, Kind, Place, World, day, on_both_stores, order, usd,
 on_both_stores!(
     a_rebuild_ends_in_the_same_rows,
     a_rebuild_that_was_stopped_goes_on_in_the_same_place,
+    what_is_put_off_is_made_up_for,
     what_differs_from_its_source_is_not_promoted,
     a_lost_event_is_found_out,
     a_topic_that_has_less_than_is_served_is_refused,
@@ -146,6 +150,44 @@ async fn a_rebuild_that_was_stopped_goes_on_in_the_same_place(kind: Kind) {
     assert_eq!(told(&rebuild.generations).await[&2].state, State::Building);
     assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
     assert_eq!(rebuild.run(&CancellationToken::new()).await.unwrap().number, 2);
+}
+
+async fn what_is_put_off_is_made_up_for(kind: Kind) {
+    let mut world = World::new(kind).await;
+    let records: Vec<_> = lives(1, 20).iter().map(|event| world.record(event)).collect();
+    world.apply(records.clone()).await;
+    let generations = Generations::at(&world.place.url()).unwrap();
+    let number = generations.make_next().await.unwrap();
+    let Opened { store, mut writer, keeper } = generations.open(number).await.unwrap();
+    writer.migrate().await.unwrap();
+    if let Some(keeper) = &keeper {
+        assert!(keeper.step().await.unwrap());
+    }
+    let spec = TopicSpec { name: "orders.events".into(), partitions: 3, replication: 1 };
+    let reader = TopicReader::new(Brokers("127.0.0.1:1".into()), spec);
+    let mut projector = Projector::new(writer, reader, usd(), Freshness::default(), Progress::default()).building();
+    let mut transaction = projector.writer().begin().await.unwrap();
+    let begun = Generation::begun(number, Source::Topic, Builder::Command, 0);
+    transaction.begin_generation(&begun).await.unwrap();
+    transaction.defer_bulk().await.unwrap();
+    transaction.commit().await.unwrap();
+    let products = async || store.digests().await.unwrap()["order_products"];
+
+    let later = records.len() - 9;
+    projector.apply(records[..later].to_vec()).await.unwrap();
+    assert_eq!(products().await.rows, 0, "put off");
+    let mut transaction = projector.writer().begin().await.unwrap();
+    transaction.make_up().await.unwrap();
+    drop(transaction);
+    assert_eq!(products().await.rows, 0, "what is not committed is still put off");
+    let mut transaction = projector.writer().begin().await.unwrap();
+    transaction.make_up().await.unwrap();
+    transaction.commit().await.unwrap();
+    let made_up = products().await.rows;
+    assert_ne!(made_up, 0);
+    projector.apply(records[later..].to_vec()).await.unwrap();
+    assert!(products().await.rows > made_up, "written with its event again");
+    assert_eq!(store.digests().await.unwrap(), world.store.digests().await.unwrap());
 }
 
 /// Stops a rebuild when all is read and not yet compared.

@@ -1,5 +1,7 @@
 //! The columns of what was not applied and of wishes, and what they mean.
 
+use rusqlite::Row;
+
 use crate::intake::{Digest, Headers, Position, Record};
 use crate::intervention::{Intervention, LetterKey, Outcome};
 use crate::store::Error;
@@ -53,6 +55,48 @@ pub(in crate::store) struct InterventionRow {
     outcome: Option<String>,
     done_at: Option<i64>,
 }
+
+/// The same columns from the writer's connection, by name.
+macro_rules! from_row {
+    ($row:ident { $($column:ident),+ }) => {
+        impl TryFrom<&Row<'_>> for $row {
+            type Error = rusqlite::Error;
+            fn try_from(row: &Row<'_>) -> Result<Self, rusqlite::Error> {
+                Ok(Self { $($column: row.get(stringify!($column))?),+ })
+            }
+        }
+    };
+}
+
+from_row!(LetterRow {
+    topic,
+    partition_id,
+    record_offset,
+    digest,
+    record_key,
+    payload,
+    headers,
+    reason,
+    detail,
+    seen_at,
+    discarded_at,
+    discard_reason
+});
+from_row!(ParkedRow {
+    order_id,
+    version,
+    digest,
+    cause,
+    topic,
+    partition_id,
+    record_offset,
+    message,
+    headers,
+    parked_at,
+    discarded_at,
+    discard_reason
+});
+from_row!(InterventionRow { id, kind, target, reason, actor, requested_at, reached, outcome, done_at });
 
 /// A dead letter with its record.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sqlx as asking;
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 

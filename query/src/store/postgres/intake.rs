@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::{OrderId, Version};
+use sqlx as asking;
 use uuid::Uuid;
 
 use super::{Store, Transaction};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
-use super::{Store, Transaction};
+use super::{Store, Transaction, ask as asking};
 use crate::checkpoint::Checkpoints;
 use crate::live::place::Place;
 use crate::store::answer::{Change, LastChange};

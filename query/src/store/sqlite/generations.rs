@@ -7,7 +7,7 @@ use std::str::FromStr as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use super::{ACQUIRE_TIMEOUT, Store, Transaction, Writer, open};
+use super::{ACQUIRE_TIMEOUT, Store, Transaction, Writer, ask as asking, open};
 use crate::generation::{Built, FIRST, Generation, Number};
 use crate::store::keeping::{self, LiveRecord, keep_generation, tell_generation};
 use crate::store::{Error, sqlite};
@@ -15,8 +15,15 @@ use crate::store::{Error, sqlite};
 /// The indexes that only readers need. `changes` and its own are read by the projector.
 const DEFERRABLE: &str = "select name, sql from sqlite_master where type = 'index' and sql is not null \
     and tbl_name in ('orders', 'order_products', 'dead_letters') order by name";
+/// Which orders have which products, from the orders themselves: sorted, so that every page is filled once.
+const PRODUCTS: [&str; 2] = [
+    "delete from order_products",
+    "insert into order_products (sku, created_at, order_id, currency, total_minor) \
+    select distinct item.value ->> 'sku', o.created_at, o.order_id, o.currency, o.total_minor \
+    from orders as o, json_each(o.document, '$.items') as item order by 1, 2, 3",
+];
 /// There is no deadline on a statement here.
-const PATIENT: &str = "select 1";
+const PATIENT: &[&str] = &[];
 
 tell_generation!(Store);
 keep_generation!(Transaction<'_>);

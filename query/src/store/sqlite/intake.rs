@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use domain::{OrderId, Version};
 use uuid::Uuid;
 
-use super::{Store, Transaction};
+use super::{Store, Transaction, ask as asking};
 use crate::batch::ParkedKey;
 use crate::intake::{Digest, Position};
 use crate::intervention::{Intervention, LetterKey};
