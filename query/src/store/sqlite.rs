@@ -4,6 +4,8 @@ mod ask;
 
 mod changes;
 
+mod checkpointer;
+
 mod connection;
 
 mod digest;
@@ -36,6 +38,7 @@ use sqlx::sqlite::{
 
 pub use generations::Generations;
 
+use self::checkpointer::{Checkpointer, Commits};
 use self::connection::Open;
 use self::recent::{Owning, Recent, Touched};
 use super::{Error, Turn};
@@ -72,6 +75,8 @@ pub struct Writer {
     held: Option<Held>,
     options: Box<SqliteConnectOptions>,
     recent: Arc<Recent>,
+    /// From the first transaction on.
+    checkpointer: Option<Checkpointer>,
 }
 
 /// The lock on a file. While it is held, nobody but this process changes what the file holds.
@@ -88,6 +93,7 @@ pub struct Transaction<'w> {
     inner: Open<'w>,
     recent: Arc<Recent>,
     touched: Touched,
+    commits: Commits,
 }
 
 /// How the file that `url` names is opened.
@@ -125,7 +131,10 @@ async fn open(options: SqliteConnectOptions) -> Result<(Store, Writer), Error> {
     let recent = Arc::new(Recent::default());
     let store = Store { readers, recent: Arc::clone(&recent) };
     let connection = Mutex::new(connection);
-    Ok((store, Writer { connection, options: Box::new(writing), lock: lock.into(), held: None, recent }))
+    Ok((
+        store,
+        Writer { connection, options: Box::new(writing), lock: lock.into(), held: None, recent, checkpointer: None },
+    ))
 }
 
 impl Store {
@@ -193,15 +202,22 @@ impl Writer {
         if self.turn() == Turn::NotOurs {
             return Err(Error::Superseded);
         }
+        let commits = match &self.checkpointer {
+            Some(checkpointer) => checkpointer.commits(),
+            None => self.checkpointer.insert(Checkpointer::start(self.options.get_filename())?).commits(),
+        };
         // It may wait for an operator's wish that is being written.
         let inner =
             apart(async { Open::begin(self.connection.get_mut().unwrap_or_else(PoisonError::into_inner)) }).await?;
-        Ok(Transaction { inner, recent: Arc::clone(&self.recent), touched: Touched::default() })
+        Ok(Transaction { inner, recent: Arc::clone(&self.recent), touched: Touched::default(), commits })
     }
 
     /// The lock goes last: whoever takes it finds the file closed.
     pub(crate) async fn close(self) -> Result<(), Error> {
-        let Self { connection, held, .. } = self;
+        let Self { connection, held, checkpointer, .. } = self;
+        if let Some(checkpointer) = checkpointer {
+            apart(async { checkpointer.stop() }).await;
+        }
         let connection = connection.into_inner().unwrap_or_else(PoisonError::into_inner);
         let closed = apart(async { connection.close() }).await;
         // A connection that could not be closed in good order is closed when it is dropped.
@@ -216,6 +232,7 @@ impl Transaction<'_> {
         let committing = self.recent.committing(&self.touched);
         let committed = apart(async { self.inner.commit() }).await;
         committing.end();
+        self.commits.tell();
         Ok(committed?)
     }
 }

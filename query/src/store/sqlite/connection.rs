@@ -14,13 +14,9 @@ use crate::store::Error;
 /// ends the process. The cache is in KiB, as a negative number.
 const PRAGMAS: &str = "pragma journal_mode = wal; pragma synchronous = normal; pragma foreign_keys = on; \
     pragma temp_store = memory; pragma mmap_size = 0; pragma cache_size = -65536";
-/// Pages of the write-ahead log, of 4 KiB each, after which a commit takes them over into the file: 4 MiB, and then a commit
-/// that a reader waits for never takes over much.
-const PAGES: &str = "pragma wal_autocheckpoint = 1000";
-/// The same while much is written: 64 MiB. A page that is written again before then is taken over once.
-const PAGES_IN_BULK: &str = "pragma wal_autocheckpoint = 16384";
-/// From so many events in one transaction on, much is written.
-const BULK_EVENTS_MIN: usize = 500;
+/// Pages of the write-ahead log, of 4 KiB each, from which on a commit takes over what the checkpoints beside it have left:
+/// 64 MiB. Only the writer can end a log that grows all the time.
+const PAGES: &str = "pragma wal_autocheckpoint = 16384";
 /// More than there are statements.
 const STATEMENTS_MAX: usize = 128;
 
@@ -31,6 +27,7 @@ pub(super) fn connect(file: &Path) -> Result<Connection, Error> {
     check_version(&connection)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch(PRAGMAS)?;
+    connection.execute_batch(PAGES)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }
@@ -45,11 +42,6 @@ fn check_version(connection: &Connection) -> Result<(), Error> {
         return Err(Error::Unusable { reason: format!("SQLite is {text}, and {major}.{minor}.{patch} is required") });
     }
     Ok(())
-}
-
-/// Says how many events the transaction writes.
-pub(super) fn pace(connection: &Connection, events: usize) -> Result<(), rusqlite::Error> {
-    connection.execute_batch(if events < BULK_EVENTS_MIN { PAGES } else { PAGES_IN_BULK })
 }
 
 /// A transaction that is open. Dropped, it is rolled back.

@@ -3,7 +3,6 @@
 use rusqlite::{Connection, params};
 
 use super::Transaction;
-use super::connection::pace;
 use super::recent::Touched;
 use crate::batch::Applied;
 use crate::checkpoint::Checkpoints;
@@ -14,7 +13,6 @@ use crate::store::{Changes, Error};
 
 impl Transaction<'_> {
     pub(crate) async fn save(&mut self, changes: &Changes<'_>) -> Result<(), Error> {
-        pace(&self.inner, changes.batch.applied.len())?;
         save_orders(&self.inner, changes)?;
         save_history(&self.inner, changes)?;
         if changes.batch.streamed && !changes.batch.applied.is_empty() {
