@@ -172,6 +172,9 @@ pub enum Error {
     /// The database refused or failed.
     #[error("the read model cannot be read or written")]
     Database(#[from] sqlx::Error),
+    /// The file refused or failed.
+    #[error("the read model's file cannot be read or written")]
+    File(#[from] rusqlite::Error),
     /// A row that we cannot have written.
     #[error("the read model holds a row that cannot be read: {what}")]
     Corrupt {
@@ -191,6 +194,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Database(error) => chassis::postgres::is_transient(error),
+            Self::File(error) => matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+            ),
             _ => false,
         }
     }
@@ -198,8 +205,10 @@ impl Error {
     /// A stable name for people who must not see more.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Database(_) if self.is_transient() => "store-unreachable",
-            Self::Database(_) | Self::Server(_) | Self::Unusable { .. } | Self::Migrate(_) => "store-refused",
+            Self::Database(_) | Self::File(_) if self.is_transient() => "store-unreachable",
+            Self::Database(_) | Self::File(_) | Self::Server(_) | Self::Unusable { .. } | Self::Migrate(_) => {
+                "store-refused"
+            }
             Self::Corrupt { .. } | Self::Json(_) => "row-corrupt",
             Self::Superseded => "superseded",
         }
