@@ -181,5 +181,5 @@ pub(super) async fn detail(
     if tag.is_known(&headers) {
         return Ok(tag.not_modified());
     }
-    Ok(tag.on(page::json(body)))
+    Ok(tag.on(page::json(body.into())))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
+use bytes::Bytes;
 use chassis::http::extract::{Path, Query};
 use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
@@ -180,14 +181,13 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
-    let (filter, page) = (query.filter(api.default_currency)?, query.page()?);
+    let (filter, order) = (query.filter(api.default_currency)?, query.page()?);
     until_fresh(&api, query.after, &headers).await?;
     let _permit = api.reads.try_enter()?;
-    let listed = api.store.list(&filter, &page, limit + 1).await.map_err(failed)?;
-    let (listed, more) = super::page::first(&listed, limit);
-    let mut response = super::page::array(listed.iter().map(|listed| listed.document.as_str()));
-    if let (true, Some(last)) = (more, listed.last()) {
-        cursor::link_next(&mut response, "/orders", raw.as_deref(), &OrderKey { sort: page.sort, key: last.key });
+    let listed = api.store.list(&filter, &order, limit).await.map_err(failed)?;
+    let mut response = page::json(listed.documents);
+    if let Some(key) = listed.next {
+        cursor::link_next(&mut response, "/orders", raw.as_deref(), &OrderKey { sort: order.sort, key });
     }
     if query.count {
         let count = api.store.count(&filter, COUNT_MAX + 1).await.map_err(failed)?;
@@ -281,14 +281,14 @@ async fn past(api: &Api, order_id: OrderId, moment: Moment) -> Result<Detail, Pr
     let row = time_travel::at(&history, moment, api.default_currency).map_err(failed)?;
     let row = row.ok_or_else(|| unknown_version(order_id, moment))?;
     let document = row.to_document().map_err(|error| failed(error.into()))?;
-    Ok(Detail { version: row.version, document, waiting: None })
+    Ok(Detail { version: row.version, document: document.into(), waiting: None })
 }
 
 /// The stored document; an order that has events waiting says so, lest a reader take it for current.
-fn document(detail: Detail) -> String {
+fn document(detail: Detail) -> Bytes {
     let Detail { document, waiting, .. } = detail;
-    let (Some(waiting), Some(open)) = (waiting, document.strip_suffix('}')) else {
+    let (Some(waiting), Some(open)) = (waiting, document.strip_suffix(b"}")) else {
         return document;
     };
-    format!("{open},\"stale\":{}}}", stale(&waiting))
+    [open, format!(",\"stale\":{}}}", stale(&waiting)).as_bytes()].concat().into()
 }

@@ -2,6 +2,7 @@
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use chassis::http::problem::Problem;
 
 use super::invalid_query;
@@ -29,28 +30,7 @@ pub(super) fn cut<T>(rows: &mut Vec<T>, limit: u32) -> bool {
     more
 }
 
-/// The rows without the one that was only read to see whether more follow; tells whether it was there.
-pub(super) fn first<T>(rows: &[T], limit: u32) -> (&[T], bool) {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    rows.get(..limit).map_or((rows, false), |first| (first, rows.len() > limit))
-}
-
-/// An array of documents that are JSON already.
-pub(super) fn array<'a>(documents: impl Iterator<Item = &'a str> + Clone) -> Response {
-    let bytes: usize = documents.clone().map(|document| document.len() + 1).sum();
-    let mut body = String::with_capacity(bytes + 2);
-    body.push('[');
-    for document in documents {
-        if body.len() > 1 {
-            body.push(',');
-        }
-        body.push_str(document);
-    }
-    body.push(']');
-    json(body)
-}
-
 /// A body that is JSON already.
-pub(super) fn json(body: String) -> Response {
+pub(super) fn json(body: Bytes) -> Response {
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -1,5 +1,6 @@
 //! What a store answers, whichever it is.
 
+use bytes::Bytes;
 use domain::order::Status;
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
@@ -14,7 +15,7 @@ pub struct Detail {
     /// How many of its events are applied.
     pub version: Version,
     /// The stored document.
-    pub document: String,
+    pub document: Bytes,
     /// Why and from which version on its events wait, if any do.
     pub waiting: Option<Waiting>,
 }
@@ -121,13 +122,13 @@ pub struct ListFilter {
     pub max_total_minor: Option<i64>,
 }
 
-/// An order in a list.
+/// A page of a list of orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Where it stands in the list: what sorts, and the order.
-    pub key: (i64, OrderId),
-    /// The stored document.
-    pub document: String,
+    /// The stored documents, as a JSON array.
+    pub documents: Bytes,
+    /// Where the next page begins, if there is one: after this key, which is what sorts, and the order.
+    pub next: Option<(i64, OrderId)>,
 }
 
 /// A customer's totals in one currency.

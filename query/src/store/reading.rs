@@ -1,7 +1,6 @@
 //! The API's questions, put to whichever store there is.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 
@@ -127,12 +126,12 @@ impl Store {
         ask!(self, store => store.history(id).await)
     }
 
-    /// The first `limit` orders of a page.
+    /// A page of at most `limit` orders.
     ///
     /// # Errors
     ///
     /// When the database fails.
-    pub async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Arc<Vec<Listed>>, Error> {
+    pub async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Listed, Error> {
         ask!(self, store => store.list(filter, page, limit).await)
     }
 

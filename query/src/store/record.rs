@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::answer::{
-    Backlog, CancellationTotals, CustomerTotals, DayTotals, Detail, Event, Listed, ProductTotals, Prospect, Waiting,
+    Backlog, CancellationTotals, CustomerTotals, DayTotals, Detail, Event, ProductTotals, Prospect, Waiting,
 };
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::gate::Cause;
@@ -72,7 +72,11 @@ pub(super) fn all<R, T, C: FromIterator<T>>(records: Vec<R>, read: fn(R) -> Resu
 }
 
 pub(super) fn order_id(bytes: Id) -> Result<OrderId, Error> {
-    Uuid::from_slice(&bytes).map(OrderId).map_err(Error::corrupt("an id"))
+    id(&bytes)
+}
+
+pub(super) fn id(bytes: &[u8]) -> Result<OrderId, Error> {
+    Uuid::from_slice(bytes).map(OrderId).map_err(Error::corrupt("an id"))
 }
 
 pub(super) fn known_version((id, number): (Id, i64)) -> Result<(OrderId, Version), Error> {
@@ -191,7 +195,7 @@ pub(super) fn checkpoints(records: Vec<CheckpointRecord>) -> Result<Checkpoints,
 pub(super) fn detail(record: DetailRecord) -> Result<Detail, Error> {
     let (number, document, cause, waiting_version) = record;
     let waiting = cause.zip(waiting_version).map(waiting).transpose()?;
-    Ok(Detail { version: version(number)?, document, waiting })
+    Ok(Detail { version: version(number)?, document: document.into(), waiting })
 }
 
 pub(super) fn waiting((cause, number): (String, i64)) -> Result<Waiting, Error> {
@@ -210,8 +214,4 @@ pub(super) fn event(record: EventRecord) -> Result<Event, Error> {
         correlation_id,
         causation_id,
     })
-}
-
-pub(super) fn listed((created_at, id, document): (i64, Id, String)) -> Result<Listed, Error> {
-    Ok(Listed { key: (created_at, order_id(id)?), document })
 }

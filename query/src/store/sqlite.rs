@@ -18,9 +18,13 @@ mod load;
 
 mod read;
 
+mod readers;
+
 mod recent;
 
 mod save;
+
+mod turns;
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
@@ -40,6 +44,7 @@ pub use generations::Generations;
 
 use self::checkpointer::{Checkpointer, Commits};
 use self::connection::Open;
+use self::readers::Readers;
 use self::recent::{Owning, Recent, Touched};
 use super::{Error, Turn};
 use crate::cores::apart;
@@ -61,6 +66,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The read side: cheap to clone, never writes.
 #[derive(Debug, Clone)]
 pub struct Store {
+    /// What is asked most.
+    direct: Readers,
+    /// The rest.
     readers: SqlitePool,
     recent: Arc<Recent>,
 }
@@ -121,6 +129,7 @@ async fn open(options: SqliteConnectOptions) -> Result<(Store, Writer), Error> {
     let connection = apart(async { connection::connect(options.get_filename()) }).await?;
     let mut lock = OsString::from(options.get_filename());
     lock.push(".lock");
+    let direct = Readers::of(options.get_filename().to_owned());
     let reading = options.read_only(true).pragma("cache_size", READER_CACHE_SIZE).pragma("query_only", "on");
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS_MAX)
@@ -129,7 +138,7 @@ async fn open(options: SqliteConnectOptions) -> Result<(Store, Writer), Error> {
         .test_before_acquire(false)
         .connect_lazy_with(reading);
     let recent = Arc::new(Recent::default());
-    let store = Store { readers, recent: Arc::clone(&recent) };
+    let store = Store { direct, readers, recent: Arc::clone(&recent) };
     let connection = Mutex::new(connection);
     Ok((
         store,
@@ -149,6 +158,7 @@ impl Store {
     }
 
     pub(crate) async fn close(&self) {
+        self.direct.close().await;
         self.readers.close().await;
     }
 }

@@ -1,9 +1,8 @@
 //! The API's questions. Lists walk an index by key, never by counting rows off.
 
-use std::sync::Arc;
-
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
-use sqlx::{Postgres, QueryBuilder, Row as _};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments as _, AssertSqlSafe};
 
 use super::Store;
 use super::load::CHECKPOINTS;
@@ -13,11 +12,25 @@ use crate::store::answer::{
     CancellationFilter, CancellationTotals, CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, Page,
     ProductTotals, Prospect, Waiting,
 };
-use crate::store::list::Dialect;
-use crate::store::record::{self, CustomerRecord, DayRecord, DetailRecord, EventRecord, ProductRecord};
+use crate::store::list::{Dialect, Question, Value};
+use crate::store::record::{self, CustomerRecord, DayRecord, DetailRecord, EventRecord, Id, ProductRecord};
 use crate::store::{Error, cancellations, list};
 
 const DIALECT: Dialect = Dialect { explain: "explain ", filter_only: "" };
+
+/// The values of a question.
+fn arguments(values: Vec<Value>) -> Result<PgArguments, Error> {
+    let mut arguments = PgArguments::default();
+    for value in values {
+        let added = match value {
+            Value::Text(text) => arguments.add(text),
+            Value::Id(id) => arguments.add(id.0.as_bytes().as_slice()),
+            Value::Integer(integer) => arguments.add(integer),
+        };
+        added.map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
+}
 
 impl Store {
     pub(crate) async fn checkpoints(&self) -> Result<Checkpoints, Error> {
@@ -85,22 +98,30 @@ impl Store {
         record::all(records, record::event)
     }
 
-    pub(crate) async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Arc<Vec<Listed>>, Error> {
-        let records = list::page("", &DIALECT, filter, page, limit).build_query_as().fetch_all(&self.readers).await?;
-        record::all(records, record::listed).map(Arc::new)
+    pub(crate) async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Listed, Error> {
+        let Question { text, values } = list::page("", &DIALECT, filter, page, limit.saturating_add(1));
+        let query = sqlx::query_as_with(AssertSqlSafe(text), arguments(values)?);
+        let records: Vec<(i64, Id, String)> = query.fetch_all(&self.readers).await?;
+        let mut page = list::Reading::new(limit);
+        for (key, id, document) in records {
+            if page.is_full() {
+                return Ok(page.done(true));
+            }
+            page.add((key, record::order_id(id)?), document.as_bytes());
+        }
+        Ok(page.done(false))
     }
 
     pub(crate) async fn count(&self, filter: &ListFilter, most: u32) -> Result<i64, Error> {
-        Ok(list::count(filter, most).build_query_scalar().fetch_one(&self.readers).await?)
+        let Question { text, values } = list::count(filter, most);
+        let query = sqlx::query_scalar_with(AssertSqlSafe(text), arguments(values)?);
+        Ok(query.fetch_one(&self.readers).await?)
     }
 
     pub(crate) async fn list_plan(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<String>, Error> {
-        self.plan(list::page(DIALECT.explain, &DIALECT, filter, page, limit)).await
-    }
-
-    async fn plan(&self, mut query: QueryBuilder<Postgres>) -> Result<Vec<String>, Error> {
-        let rows = query.build().fetch_all(&self.readers).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        let Question { text, values } = list::page(DIALECT.explain, &DIALECT, filter, page, limit);
+        let query = sqlx::query_scalar_with(AssertSqlSafe(text), arguments(values)?);
+        Ok(query.fetch_all(&self.readers).await?)
     }
 
     pub(crate) async fn customers(

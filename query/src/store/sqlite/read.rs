@@ -1,9 +1,9 @@
 //! The API's questions. Lists walk an index by key, never by counting rows off.
 
-use std::sync::Arc;
-
+use bytes::Bytes;
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use rusqlite::types::ToSqlOutput;
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params, params_from_iter};
 
 use super::load::{CHECKPOINTS, hex};
 use super::{Store, recent};
@@ -13,11 +13,56 @@ use crate::store::answer::{
     CancellationFilter, CancellationTotals, CustomerTotals, DayTotals, Detail, Event, ListFilter, Listed, Page,
     ProductTotals, Prospect, Waiting,
 };
-use crate::store::list::Dialect;
-use crate::store::record::{self, CustomerRecord, DayRecord, DetailRecord, EventRecord, ProductRecord};
+use crate::store::list::{Dialect, Question, Value};
+use crate::store::record::{self, CustomerRecord, DayRecord, ProductRecord};
 use crate::store::{Error, cancellations, list};
 
 const DIALECT: Dialect = Dialect { explain: "explain query plan ", filter_only: "+" };
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Text(text) => text.to_sql(),
+            Self::Id(id) => id.0.as_bytes().to_sql(),
+            Self::Integer(integer) => integer.to_sql(),
+        }
+    }
+}
+
+/// One order, and why its events wait, if any do.
+fn order(connection: &Connection, id: OrderId) -> Result<Option<Detail>, Error> {
+    let mut statement = connection.prepare_cached(
+        "select o.version, o.document, p.cause, p.version from orders as o left join \
+         (select cause, version from parked where order_id = ?1 and discarded_at is null \
+         order by (cause = 'fork') desc, version limit 1) \
+         as p on true where o.order_id = ?1",
+    )?;
+    let mut rows = statement.query([id.0.as_bytes()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let waiting = row.get::<_, Option<String>>(2)?.zip(row.get(3)?).map(record::waiting).transpose()?;
+    let document = Bytes::copy_from_slice(text(row, 1)?);
+    Ok(Some(Detail { version: record::version(row.get(0)?)?, document, waiting }))
+}
+
+/// A page, of which each document is copied once: into the answer.
+fn orders(connection: &Connection, question: &Question, limit: u32) -> Result<Listed, Error> {
+    let mut statement = connection.prepare_cached(&question.text)?;
+    let mut rows = statement.query(params_from_iter(&question.values))?;
+    let mut page = list::Reading::new(limit);
+    while let Some(row) = rows.next()? {
+        if page.is_full() {
+            return Ok(page.done(true));
+        }
+        let id = row.get_ref(1)?.as_blob().map_err(Error::corrupt("an id"))?;
+        page.add((row.get(0)?, record::id(id)?), text(row, 2)?);
+    }
+    Ok(page.done(false))
+}
+
+/// The bytes of a text as they are stored: they were written as UTF-8, and nobody here looks into them.
+fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r [u8], Error> {
+    row.get_ref(column)?.as_bytes().map_err(Error::corrupt("a document"))
+}
 
 impl Store {
     pub(crate) async fn checkpoints(&self) -> Result<Checkpoints, Error> {
@@ -29,16 +74,7 @@ impl Store {
             return Ok(Some(known));
         }
         let epoch = self.recent.epoch();
-        let found: Option<DetailRecord> = sqlx::query_as(
-            "select o.version, o.document, p.cause, p.version from orders as o left join \
-             (select cause, version from parked where order_id = ?1 and discarded_at is null \
-             order by (cause = 'fork') desc, version limit 1) \
-             as p on true where o.order_id = ?1",
-        )
-        .bind(id.0.as_bytes().as_slice())
-        .fetch_optional(&self.readers)
-        .await?;
-        let found = found.map(record::detail).transpose()?;
+        let found = self.direct.quick(move |connection| order(connection, id)).await?;
         if let Some(detail) = &found {
             self.recent.keep(id, detail, epoch);
         }
@@ -60,20 +96,21 @@ impl Store {
         if let Some(known) = self.recent.order(id) {
             return Ok(Some(known.version));
         }
-        let found = sqlx::query_scalar("select version from orders where order_id = ?1")
-            .bind(id.0.as_bytes().as_slice())
-            .fetch_optional(&self.readers)
-            .await?;
-        found.map(record::version).transpose()
+        let read = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached("select version from orders where order_id = ?1")?;
+            let found = statement.query_row([id.0.as_bytes()], |row| row.get(0)).optional()?;
+            found.map(record::version).transpose()
+        };
+        self.direct.quick(read).await
     }
 
     pub(crate) async fn prospect(&self, id: OrderId, wanted: Version) -> Result<Prospect, Error> {
-        let found = sqlx::query_as(record::PROSPECT)
-            .bind(id.0.as_bytes().as_slice())
-            .bind(i64::from(wanted))
-            .fetch_one(&self.readers)
-            .await?;
-        record::prospect(found)
+        let read = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached(record::PROSPECT)?;
+            let found = statement.query_row(params![id.0.as_bytes(), i64::from(wanted)], |row| row.try_into())?;
+            record::prospect(found)
+        };
+        self.direct.quick(read).await
     }
 
     pub(crate) async fn order_versions(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, Version)>, Error> {
@@ -88,35 +125,43 @@ impl Store {
     }
 
     pub(crate) async fn history(&self, id: OrderId) -> Result<Vec<Event>, Error> {
-        let records: Vec<EventRecord> = sqlx::query_as(
-            "select version, event_id, event_type, occurred_at, message, actor, correlation_id, causation_id \
-             from order_history where order_id = ?1 order by version",
-        )
-        .bind(id.0.as_bytes().as_slice())
-        .fetch_all(&self.readers)
-        .await?;
-        record::all(records, record::event)
+        let read = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached(
+                "select version, event_id, event_type, occurred_at, message, actor, correlation_id, causation_id \
+                 from order_history where order_id = ?1 order by version",
+            )?;
+            let records = statement.query_map([id.0.as_bytes()], |row| row.try_into())?;
+            records.map(|record| record::event(record?)).collect()
+        };
+        self.direct.quick(read).await
     }
 
-    pub(crate) async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Arc<Vec<Listed>>, Error> {
+    pub(crate) async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Listed, Error> {
         let read = async {
-            let mut query = list::page("", &DIALECT, filter, page, limit);
-            record::all(query.build_query_as().fetch_all(&self.readers).await?, record::listed)
+            let question = list::page("", &DIALECT, filter, page, limit.saturating_add(1));
+            let read = move |connection: &Connection| orders(connection, &question, limit);
+            if list::is_direct(filter, page) { self.direct.quick(read).await } else { self.direct.long(read).await }
         };
         recent::read(&self.recent, (filter.clone(), *page, limit), read).await
     }
 
     pub(crate) async fn count(&self, filter: &ListFilter, most: u32) -> Result<i64, Error> {
-        Ok(list::count(filter, most).build_query_scalar().fetch_one(&self.readers).await?)
+        let question = list::count(filter, most);
+        let read = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached(&question.text)?;
+            Ok(statement.query_row(params_from_iter(&question.values), |row| row.get(0))?)
+        };
+        self.direct.long(read).await
     }
 
     pub(crate) async fn list_plan(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<String>, Error> {
-        self.plan(list::page(DIALECT.explain, &DIALECT, filter, page, limit)).await
-    }
-
-    async fn plan(&self, mut query: QueryBuilder<Sqlite>) -> Result<Vec<String>, Error> {
-        let rows = query.build().fetch_all(&self.readers).await?;
-        rows.iter().map(|row| Ok(row.try_get(3)?)).collect()
+        let question = list::page(DIALECT.explain, &DIALECT, filter, page, limit);
+        let read = move |connection: &Connection| {
+            let mut statement = connection.prepare(&question.text)?;
+            let lines = statement.query_map(params_from_iter(&question.values), |row| row.get(3))?;
+            Ok(lines.collect::<Result<_, _>>()?)
+        };
+        self.direct.long(read).await
     }
 
     pub(crate) async fn customers(

@@ -35,7 +35,7 @@ const COMMIT_PATIENCE: Duration = Duration::from_millis(20);
 pub(super) type Question = (ListFilter, Page, u32);
 
 /// A list that is read, or being read.
-pub(super) type Reading = Arc<OnceCell<Arc<Vec<Listed>>>>;
+pub(super) type Reading = Arc<OnceCell<Listed>>;
 
 /// What is known.
 #[derive(Debug)]
@@ -227,14 +227,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Reads a list, or waits for whoever reads it already.
-pub(super) async fn read<F>(recent: &Recent, question: Question, read: F) -> Result<Arc<Vec<Listed>>, Error>
+pub(super) async fn read<F>(recent: &Recent, question: Question, read: F) -> Result<Listed, Error>
 where
-    F: Future<Output = Result<Vec<Listed>, Error>>,
+    F: Future<Output = Result<Listed, Error>>,
 {
     recent.calm().await;
     match recent.list(question) {
-        Some(reading) => reading.get_or_try_init(|| async { Ok(Arc::new(read.await?)) }).await.cloned(),
-        None => Ok(Arc::new(read.await?)),
+        Some(reading) => reading.get_or_try_init(|| read).await.cloned(),
+        None => read.await,
     }
 }
 
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     fn detail(version: u32) -> Detail {
-        Detail { version: Version(version), document: "{}".to_owned(), waiting: None }
+        Detail { version: Version(version), document: "{}".into(), waiting: None }
     }
 
     fn id(n: u128) -> OrderId {
@@ -323,7 +323,7 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let recent = Arc::new(Recent::default());
         let _owning = recent.owned();
-        let large = Detail { document: "x".repeat(SHARD_BYTES_MAX / 4), ..detail(1) };
+        let large = Detail { document: "x".repeat(SHARD_BYTES_MAX / 4).into(), ..detail(1) };
         for n in 0..100 {
             recent.keep(id(n * 256), &large, recent.epoch());
         }
