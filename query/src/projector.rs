@@ -132,7 +132,7 @@ impl Projector {
     #[must_use]
     pub fn building(mut self) -> Self {
         self.filling.beside = true;
-        Self { served: false, ..self }
+        Self { served: false, reader: self.reader.in_bulk(), ..self }
     }
 
     /// What it writes into.

@@ -19,6 +19,8 @@ use crate::intake::Record;
 /// The most records of one batch. SQLite writes a page of a table once in a transaction, however many of the rows that the
 /// transaction writes are on it.
 pub const BATCH_RECORDS_MAX: usize = 8_000;
+/// The same where nobody waits for a batch: a generation is built that is not served.
+const BULK_RECORDS_MAX: usize = 16_000;
 /// Records of one batch have so many bytes together, or less than their last one more. It is in memory several times: as
 /// records, events and rows.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -87,6 +89,7 @@ pub struct TopicReader {
     brokers: Brokers,
     spec: TopicSpec,
     consumer: Option<Consumer>,
+    batch_records_max: usize,
     next_check: Instant,
     /// The checkpoint that the next check looks up.
     turn: usize,
@@ -95,7 +98,14 @@ pub struct TopicReader {
 impl TopicReader {
     /// A reader of this topic that has not asked for it yet.
     pub fn new(brokers: Brokers, spec: TopicSpec) -> Self {
-        Self { brokers, spec, consumer: None, next_check: Instant::now(), turn: 0 }
+        let batch_records_max = BATCH_RECORDS_MAX;
+        Self { brokers, spec, consumer: None, batch_records_max, next_check: Instant::now(), turn: 0 }
+    }
+
+    /// Reads larger batches: nobody waits for one.
+    #[must_use]
+    pub fn in_bulk(self) -> Self {
+        Self { batch_records_max: BULK_RECORDS_MAX, ..self }
     }
 
     /// Another reader of this topic, to survey it.
@@ -169,7 +179,7 @@ impl TopicReader {
         let Some(consumer) = &mut self.consumer else {
             return Ok(Vec::new());
         };
-        match consumer.poll_sized(BATCH_RECORDS_MAX, BATCH_BYTES_MAX, POLL_WAIT).await {
+        match consumer.poll_sized(self.batch_records_max, BATCH_BYTES_MAX, POLL_WAIT).await {
             Ok(messages) => Ok(messages.into_iter().map(Record::from).collect()),
             Err(error) => {
                 // Whatever happened may have been more than it seems.

@@ -226,11 +226,11 @@ impl Rebuild {
             } else if came.elapsed() > TOPIC_WAIT_MAX {
                 return Err(Error::Topic("the second reading of the topic does not come to its end".to_owned()));
             }
-            for message in messages {
-                let record = Record::from(message);
-                if left.get(&record.position.partition).is_some_and(|end| record.position.offset < *end) {
-                    events.see(&Incoming::read(record, self.projecting.default_currency))?;
-                }
+            let mut records: Vec<_> = messages.into_iter().map(Record::from).collect();
+            records
+                .retain(|record| left.get(&record.position.partition).is_some_and(|end| record.position.offset < *end));
+            for incoming in Incoming::read_all(records, self.projecting.default_currency).await {
+                events.see(&incoming)?;
             }
             left.retain(|partition, end| consumer.position(*partition).is_none_or(|position| position < *end));
         }
