@@ -29,6 +29,13 @@ pub(crate) use term::Term;
 
 use crate::metrics::{RELAY_FAILURES, RELAY_OWNER};
 
+/// From so many events in a batch on, events come faster than batches are published one after the other.
+const GATHER_EVENTS_MIN: usize = 16;
+/// Then the next batch gathers for so long for each event of the last one,
+const GATHER_PER_EVENT: Duration = Duration::from_micros(60);
+/// and for no longer than this.
+const GATHER_MAX: Duration = Duration::from_millis(10);
+
 /// Why a step of the relay failed. It is tried again from the saved progress.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -151,8 +158,12 @@ impl Relay {
         let mut backoff = self.setup.limits.poll;
         while !shutdown.is_cancelled() {
             let pause = match self.step().await {
-                Ok(Step::Published(_)) => {
+                Ok(Step::Published(events)) => {
                     backoff = self.setup.limits.poll;
+                    let rest = self.gathering(events);
+                    if !rest.is_zero() {
+                        tokio::time::sleep(rest).await;
+                    }
                     continue;
                 }
                 Ok(Step::Idle) => {
@@ -181,6 +192,16 @@ impl Relay {
         }
         self.resign().await;
         Ok(())
+    }
+
+    /// How long to rest after a batch, so that more comes together while events come fast: what a batch costs the database
+    /// and the broker is then shared by more of them. A backlog is not kept waiting.
+    fn gathering(&self, events: usize) -> Duration {
+        if (GATHER_EVENTS_MIN..self.setup.limits.batch_events_max).contains(&events) {
+            GATHER_PER_EVENT.saturating_mul(u32::try_from(events).unwrap_or(u32::MAX)).min(GATHER_MAX)
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Publishes what is left, within reason, and gives the lease back, so that another relay can take over at once.
