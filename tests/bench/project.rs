@@ -92,6 +92,12 @@ async fn floor_postgres(database: &TestDatabase, events: u64, document: &str, ba
     events as f64 / took.as_secs_f64()
 }
 
+/// What PostgreSQL takes of new orders, a statement for each table, with all indexes.
+pub(crate) async fn limit_of_postgres(events: u64) -> f64 {
+    let document = new_order(0, events, ORDERS_OF_CUSTOMER).message;
+    floor_postgres(&empty().await, events, &document, usize::MAX).await
+}
+
 /// A file in `folder` with our tables and nothing in them.
 pub(crate) async fn migrated(folder: &tempfile::TempDir) -> String {
     let path = folder.path().join("orders.db").display().to_string();

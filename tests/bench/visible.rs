@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chassis::kafka::consumer::Consumer;
+use chassis::kafka::topic::end_offsets;
 use chassis::testkit::{self, TestDatabase};
 use tokio::sync::mpsc;
 
 use crate::Plan;
+use crate::events::PARTITIONS;
 use crate::http::{ORDER, new_topic};
 use crate::load::{Client, get, post};
 use crate::process::{Cost, Process};
@@ -88,10 +90,19 @@ async fn watch(process: &Process, sights: Sights, orders: mpsc::Receiver<String>
     }
 }
 
+/// A consumer that waits at the end of the topic.
+async fn at_the_end(topic: &str) -> Consumer {
+    let ends = end_offsets(&testkit::brokers(), topic, PARTITIONS).await.unwrap();
+    let positions: Vec<(i32, i64)> = (0..).zip(ends).map(|(partition, (_low, high))| (partition, high)).collect();
+    let mut consumer = Consumer::assign(&testkit::brokers(), topic, &positions, "bench-watch").unwrap();
+    while !consumer.at_end() {
+        consumer.poll_batch(2_000, Duration::from_millis(200)).await.unwrap();
+    }
+    consumer
+}
+
 /// Notes when orders come out of the topic.
-async fn consume(topic: String, sights: Sights) {
-    let positions: Vec<(i32, i64)> = (0..6).map(|partition| (partition, 0)).collect();
-    let mut consumer = Consumer::assign(&testkit::brokers(), &topic, &positions, "bench-watch").unwrap();
+async fn consume(mut consumer: Consumer, sights: Sights) {
     loop {
         let messages = consumer.poll_batch(2_000, Duration::from_millis(200)).await.unwrap();
         let now = Instant::now();
@@ -156,7 +167,7 @@ impl World {
     /// Commands at a steady pace, one in `sampled` of which is watched.
     async fn watched(&self, per_s: u64, length: Duration, sampled: u64) -> HashMap<String, Sight> {
         let sights = Sights::default();
-        let consumer = tokio::spawn(consume(self.topic.clone(), Arc::clone(&sights)));
+        let consumer = tokio::spawn(consume(at_the_end(&self.topic).await, Arc::clone(&sights)));
         let (sender, receiver) = mpsc::channel(100_000);
         tokio::join!(
             send(&self.command, per_s, length, sampled, &sights, sender),
