@@ -122,6 +122,8 @@ async fn ready(process: &Process, started: Instant) -> f64 {
 
 async fn fill_log(log: &append::Ours, size: u64) {
     let pool = postgres::pool(postgres::connect_options(&log.database.url(), "bench-fill", None).unwrap(), 1);
+    // Vacuuming ten million rows takes longer than a command may.
+    sqlx::query("set statement_timeout = 0").execute(&pool).await.unwrap();
     let there: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(&pool).await.unwrap();
     let missing = size.saturating_sub(u64::try_from(there).unwrap());
     for n in 0..missing.div_ceil(500) {
