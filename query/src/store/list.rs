@@ -5,6 +5,7 @@
 
 use domain::OrderId;
 
+use super::Error;
 use super::answer::{ListFilter, Listed, Page};
 
 /// What an order in a list takes, about, in bytes: room for so many is made beforehand.
@@ -193,14 +194,21 @@ impl Reading {
         self.left == 0
     }
 
-    /// Shows a row.
-    pub(super) fn add(&mut self, key: (i64, OrderId), document: &[u8]) {
-        if self.last.is_some() {
+    /// Shows a row. Its `key` is asked for where the next page would begin after it.
+    pub(super) fn add(
+        &mut self,
+        document: &[u8],
+        key: impl FnOnce() -> Result<(i64, OrderId), Error>,
+    ) -> Result<(), Error> {
+        if self.documents.len() > 1 {
             self.documents.push(b',');
         }
         self.documents.extend_from_slice(document);
-        self.last = Some(key);
         self.left = self.left.saturating_sub(1);
+        if self.is_full() {
+            self.last = Some(key()?);
+        }
+        Ok(())
     }
 
     /// The page; `more` when there was a row that it does not show.

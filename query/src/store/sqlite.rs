@@ -56,8 +56,9 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations/query/sqlite");
 const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 /// How long a statement waits for a lock. There is one writer, beside which an operator's wish is written now and then.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages kept in memory by each reader, in KiB, as the negative number that SQLite takes.
-const READER_CACHE_SIZE: &str = "-16384";
+/// Pages kept in memory by each reader, in KiB, as the negative number that SQLite takes: the upper levels of the trees. The
+/// system keeps the rest, and looking for a page among more of them costs more than fetching it from there.
+const READER_CACHE_SIZE: &str = "-2048";
 /// Connections that answer the API.
 const READERS_MAX: u32 = 8;
 /// How long a request waits for one of them.

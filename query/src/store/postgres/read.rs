@@ -107,7 +107,7 @@ impl Store {
             if page.is_full() {
                 return Ok(page.done(true));
             }
-            page.add((key, record::order_id(id)?), document.as_bytes());
+            page.add(document.as_bytes(), || Ok((key, record::order_id(id)?)))?;
         }
         Ok(page.done(false))
     }

@@ -53,8 +53,11 @@ fn orders(connection: &Connection, question: &Question, limit: u32) -> Result<Li
         if page.is_full() {
             return Ok(page.done(true));
         }
-        let id = row.get_ref(1)?.as_blob().map_err(Error::corrupt("an id"))?;
-        page.add((row.get(0)?, record::id(id)?), text(row, 2)?);
+        let key = || {
+            let id = row.get_ref(1)?.as_blob().map_err(Error::corrupt("an id"))?;
+            Ok((row.get(0)?, record::id(id)?))
+        };
+        page.add(text(row, 2)?, key)?;
     }
     Ok(page.done(false))
 }

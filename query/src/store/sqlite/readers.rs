@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -141,6 +142,8 @@ impl Shared {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.file, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        // Else a statement whose plan might be another with another limit is planned anew for each of them.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         connection.execute_batch(&format!(
             "pragma query_only = on; pragma cache_size = {READER_CACHE_SIZE}; pragma temp_store = memory; \
@@ -154,6 +157,8 @@ impl Shared {
 mod tests {
     use std::sync::mpsc;
 
+    use rusqlite::{OptionalExtension as _, StatementStatus};
+
     use super::*;
 
     fn file(folder: &tempfile::TempDir) -> PathBuf {
@@ -164,6 +169,36 @@ mod tests {
 
     fn seven(connection: &Connection) -> Result<i64, Error> {
         Ok(connection.prepare_cached("select n from t")?.query_row([], |row| row.get(0))?)
+    }
+
+    #[tokio::test]
+    async fn a_list_is_planned_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = Readers::of(file(&folder));
+        let read = |connection: &Connection| {
+            for limit in [50, 20, 50] {
+                let mut statement = connection.prepare_cached("select n from t where n >= ?1 order by n limit ?2")?;
+                let found: Option<i64> = statement.query_row([0, limit], |row| row.get(0)).optional()?;
+                assert_eq!(found, Some(7));
+            }
+            let statement = connection.prepare_cached("select n from t where n >= ?1 order by n limit ?2")?;
+            Ok(statement.get_status(StatementStatus::RePrepare))
+        };
+        assert_eq!(readers.quick(read).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn connections_share_no_pages_and_no_lock_for_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = |connection: &Connection| {
+            let mut statement = connection.prepare("pragma compile_options")?;
+            let options = statement.query_map([], |row| row.get::<_, String>(0))?;
+            Ok(options.collect::<Result<Vec<_>, _>>()?)
+        };
+        let options = Readers::of(file(&folder)).long(options).await.unwrap();
+        // .cargo/config.toml
+        assert!(!options.iter().any(|option| option == "ENABLE_MEMORY_MANAGEMENT"), "{options:?}");
+        assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
