@@ -25,6 +25,15 @@ pub struct Checkpoint {
     pub proven: Anchor,
 }
 
+/// What a look at the topic has shown: it is still the one that this record came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proof {
+    /// Where the record is.
+    pub partition: i32,
+    /// The last that was applied when the look began.
+    pub anchor: Anchor,
+}
+
 impl Checkpoint {
     /// The offset of the first record that is not applied.
     pub fn next_offset(&self) -> i64 {
@@ -68,11 +77,11 @@ impl Checkpoints {
         after
     }
 
-    /// The topic was just seen to be the same in this partition, so what was applied since came from it too.
-    pub fn prove(&mut self, partition: i32) {
+    /// The topic was seen to be the same in this partition, so what was applied before that look came from it too.
+    pub fn prove(&mut self, Proof { partition, anchor }: Proof) {
         for checkpoint in &mut self.partitions {
             if checkpoint.partition == partition {
-                checkpoint.proven = checkpoint.last;
+                checkpoint.proven = anchor;
             }
         }
     }

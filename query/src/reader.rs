@@ -3,6 +3,7 @@
 //! Kafka does not tell when a topic is deleted and made anew: an offset then means another record, and reading on would
 //! skip silently. So a record that was applied is looked up again now and then, and must still be the same.
 
+use std::future::pending;
 use std::time::Duration;
 
 use chassis::kafka::consumer::{Consumer, record_at};
@@ -12,8 +13,9 @@ use domain::schema;
 use futures_util::future::try_join_all;
 use thiserror::Error;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
+use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin, Proof};
 use crate::intake::Record;
 
 /// The most records of one batch. SQLite writes a page of a table once in a transaction, however many of the rows that the
@@ -27,7 +29,7 @@ pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a poll waits for a first record.
 const POLL_WAIT: Duration = Duration::from_millis(500);
 /// How often the topic is looked at.
-const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Why the topic cannot be read now.
 #[derive(Debug, Error)]
@@ -83,6 +85,19 @@ pub struct Opening {
     positions: Vec<(i32, i64)>,
 }
 
+/// What waiting for the topic has brought.
+#[derive(Debug)]
+pub enum News {
+    /// Records; none when there are none for a while.
+    Records(Vec<Record>),
+    /// The topic was looked at and is the one that was read so far.
+    Same(Option<Proof>),
+}
+
+/// A look at the topic, beside the reading: it takes some questions to the brokers and a connection of its own, and whoever
+/// waits for a command of theirs would wait for all of it.
+type Look = AbortOnDropHandle<Result<Option<Proof>, NotReadable>>;
+
 /// The reading end of the topic.
 #[derive(Debug)]
 pub struct TopicReader {
@@ -90,8 +105,11 @@ pub struct TopicReader {
     spec: TopicSpec,
     consumer: Option<Consumer>,
     batch_records_max: usize,
-    next_check: Instant,
-    /// The checkpoint that the next check looks up.
+    next_look: Instant,
+    look: Option<Look>,
+    /// Something went wrong, which may have been more than it seems: nothing is read before the topic was looked at.
+    doubtful: bool,
+    /// The checkpoint that the next look looks up.
     turn: usize,
 }
 
@@ -99,7 +117,8 @@ impl TopicReader {
     /// A reader of this topic that has not asked for it yet.
     pub fn new(brokers: Brokers, spec: TopicSpec) -> Self {
         let batch_records_max = BATCH_RECORDS_MAX;
-        Self { brokers, spec, consumer: None, batch_records_max, next_check: Instant::now(), turn: 0 }
+        let next_look = Instant::now();
+        Self { brokers, spec, consumer: None, batch_records_max, next_look, look: None, doubtful: false, turn: 0 }
     }
 
     /// Reads larger batches: nobody waits for one.
@@ -127,6 +146,7 @@ impl TopicReader {
     /// Stops reading; the next reading starts with [`TopicReader::survey`].
     pub fn close(&mut self) {
         self.consumer = None;
+        self.look = None;
     }
 
     /// Verifies the topic and finds where reading starts: where the checkpoints say, or at the beginning when they are
@@ -166,63 +186,78 @@ impl TopicReader {
     pub fn open(&mut self, opening: &Opening) -> Result<(), NotReadable> {
         let consumer = Consumer::assign(&self.brokers, &self.spec.name, &opening.positions, "order-query")?;
         self.consumer = Some(consumer);
-        self.next_check = Instant::now() + CHECK_INTERVAL;
+        self.look = None;
+        self.doubtful = false;
+        self.next_look = Instant::now() + LOOK_INTERVAL;
         Ok(())
     }
 
-    /// The next records; none when there are none for a while. Dropping this future loses nothing.
+    /// Waits for records, or for the end of a look at the topic. Dropping this future loses nothing.
     ///
     /// # Errors
     ///
     /// When the topic cannot be read. [`NotReadable::Kafka`] may go away by itself; after all others, survey again.
-    pub async fn poll(&mut self) -> Result<Vec<Record>, NotReadable> {
-        let Some(consumer) = &mut self.consumer else {
-            return Ok(Vec::new());
+    /// [`NotReadable::Replaced`] when it is another topic than the one that was read.
+    pub async fn next(&mut self) -> Result<News, NotReadable> {
+        let Self { consumer: Some(consumer), look, doubtful, batch_records_max, .. } = self else {
+            return Ok(News::Records(Vec::new()));
         };
-        match consumer.poll_sized(self.batch_records_max, BATCH_BYTES_MAX, POLL_WAIT).await {
-            Ok(messages) => Ok(messages.into_iter().map(Record::from).collect()),
-            Err(error) => {
-                // Whatever happened may have been more than it seems.
-                self.next_check = Instant::now();
-                Err(error.into())
+        let polls = !*doubtful;
+        let looked = async {
+            match look {
+                Some(look) => look.await,
+                None => pending().await,
             }
+        };
+        tokio::select! {
+            biased;
+            looked = looked => {
+                self.look = None;
+                self.doubtful = false;
+                self.next_look = Instant::now() + LOOK_INTERVAL;
+                let thread = |source| kafka::Error::Thread { doing: "looking at the topic", source };
+                Ok(News::Same(looked.map_err(thread)??))
+            }
+            polled = consumer.poll_sized(*batch_records_max, BATCH_BYTES_MAX, POLL_WAIT), if polls => match polled {
+                Ok(messages) => Ok(News::Records(messages.into_iter().map(Record::from).collect())),
+                Err(error) => {
+                    self.doubtful = true;
+                    Err(error.into())
+                }
+            },
         }
     }
 
-    /// Whether it is time for [`TopicReader::check`].
-    pub fn check_is_due(&self) -> bool {
-        self.is_open() && Instant::now() >= self.next_check
-    }
-
-    /// Looks whether the topic is still the one that was read, and tells a partition for which that is proven.
+    /// Begins to look whether the topic is still the one that was read, when it is time to; [`TopicReader::next`] tells
+    /// what was found.
     ///
     /// Every partition must reach to our position; and one of them in turn must still have the record that was there
     /// at the last look.
-    ///
-    /// # Errors
-    ///
-    /// [`NotReadable::Replaced`] when it is another topic; otherwise when it cannot be told.
-    pub async fn check(&mut self, checkpoints: &Checkpoints) -> Result<Option<i32>, NotReadable> {
-        self.next_check = Instant::now() + CHECK_INTERVAL;
-        let Some(consumer) = &self.consumer else {
-            return Ok(None);
-        };
-        for partition in 0..self.spec.partitions {
-            let position = consumer.position(partition).unwrap_or(0);
-            let (_low, high) = consumer.watermarks(partition).await?;
-            if high < position {
-                return Err(NotReadable::Replaced { reason: ends_before(partition, high, position) });
-            }
+    pub fn look(&mut self, checkpoints: &Checkpoints) {
+        let Some(consumer) = &self.consumer else { return };
+        if self.look.is_some() || !(self.doubtful || Instant::now() >= self.next_look) {
+            return;
         }
+        let positions = (0..self.spec.partitions)
+            .map(|partition| (partition, consumer.position(partition).unwrap_or(0), consumer.watermarks(partition)));
+        let positions: Vec<_> = positions.collect();
         self.turn = self.turn.wrapping_add(1);
-        let count = checkpoints.partitions.len();
-        let Some(checkpoint) = self.turn.checked_rem(count).and_then(|turn| checkpoints.partitions.get(turn)) else {
-            return Ok(None);
-        };
-        match self.contradiction(checkpoint.partition, checkpoint.proven).await? {
-            Some(reason) => Err(NotReadable::Replaced { reason }),
-            None => Ok(Some(checkpoint.partition)),
-        }
+        let turn = self.turn.checked_rem(checkpoints.partitions.len());
+        let checkpoint = turn.and_then(|turn| checkpoints.partitions.get(turn)).copied();
+        let surveyor = self.surveyor();
+        self.look = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            for (partition, position, watermarks) in positions {
+                let (_low, high) = watermarks.await?;
+                if high < position {
+                    return Err(NotReadable::Replaced { reason: ends_before(partition, high, position) });
+                }
+            }
+            let Some(Checkpoint { partition, last, proven }) = checkpoint else { return Ok(None) };
+            match surveyor.contradiction(partition, proven).await? {
+                Some(reason) => Err(NotReadable::Replaced { reason }),
+                None => Ok(Some(Proof { partition, anchor: last })),
+            }
+        })));
     }
 
     /// What shows that the checkpoints are about another log, if anything does.
@@ -269,4 +304,52 @@ impl TopicReader {
 
 fn ends_before(partition: i32, high: i64, position: i64) -> String {
     format!("partition {partition} ends at {high}, before {position}")
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::kafka::producer::{Outgoing, Producer};
+    use chassis::kafka::topic::ensure;
+    use chassis::testkit;
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const WHOLE_TEST: Duration = Duration::from_secs(8);
+
+    async fn publish(spec: &TopicSpec) {
+        let producer = Producer::connect(&testkit::brokers(), "test").unwrap();
+        let record = Outgoing { key: b"k", payload: b"{}", headers: Vec::new(), partition: Some(0) };
+        producer.send_batch(&spec.name, &[record], WHOLE_TEST).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn records_do_not_wait_for_a_look_at_the_topic() {
+        let spec = TopicSpec { name: testkit::topic("looking"), partitions: 1, replication: 1 };
+        ensure(&testkit::brokers(), &spec).await.unwrap();
+        publish(&spec).await;
+        let mut reader = TopicReader::new(testkit::brokers(), spec.clone());
+        let opening = reader.survey(&Checkpoints::default()).await.unwrap();
+        reader.open(&opening).unwrap();
+        // Whoever looks is connected and never answered.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        reader.brokers = Brokers(silent.local_addr().unwrap().to_string());
+        reader.next_look = Instant::now();
+        let anchor = Anchor { offset: 0, digest: schema::digest(b"{}") };
+        let partitions = vec![Checkpoint { partition: 0, last: anchor, proven: anchor }];
+        reader.look(&Checkpoints { of: Some(opening.origin), partitions });
+        let mut read = 0;
+        let reading = async {
+            while read < 2 {
+                let News::Records(records) = reader.next().await.unwrap() else { panic!("nobody answered") };
+                if read == 0 && !records.is_empty() {
+                    publish(&spec).await;
+                }
+                read += records.len();
+            }
+        };
+        timeout(WHOLE_TEST, reading).await.unwrap();
+        assert!(reader.look.is_some(), "it goes on");
+    }
 }

@@ -157,19 +157,18 @@ impl Consumer {
         self.next.get(&partition).copied()
     }
 
-    /// The first offset of `partition` and the offset after its last.
+    /// The first offset of `partition` and the offset after its last; the consumer may be read, or dropped, meanwhile.
     ///
     /// # Errors
     ///
     /// When the topic is missing or the cluster does not answer.
-    pub async fn watermarks(&self, partition: i32) -> Result<(i64, i64), Error> {
+    pub fn watermarks(&self, partition: i32) -> impl Future<Output = Result<(i64, i64), Error>> + Send + use<> {
         let (inner, topic) = (Arc::clone(&self.inner), self.topic.clone());
         blocking(WATERMARKS, 2 * ASK_TIMEOUT, move || {
             inner
                 .fetch_watermarks(&topic, partition, ASK_TIMEOUT)
                 .map_err(|source| Error::classify(WATERMARKS, &topic, source))
         })
-        .await
     }
 
     fn take(&mut self, event: Event, batch: &mut Vec<Message>) {

@@ -1,7 +1,7 @@
 //! A relay's time in office: from taking the lease to losing it or giving it back.
 
 use chassis::kafka::producer::{Delivered, Outgoing, Producer};
-use chassis::kafka::topic;
+use chassis::kafka::topic::{self, Asker};
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
@@ -30,6 +30,7 @@ pub(crate) struct Term {
     setup: Setup,
     lease: Lease,
     producer: Producer,
+    asker: Asker,
     progress: Progress,
     /// The batch after the one that was sent last, read while that was in flight.
     next: Option<Vec<LoggedEvent>>,
@@ -55,6 +56,7 @@ impl Term {
         let term = async {
             let verified = verify_or_make(setup).await?;
             let producer = Producer::connect(&setup.brokers, "order-command-relay")?;
+            let asker = Asker::connect(&setup.brokers)?;
             let partitions = usize::try_from(setup.topic.partitions).unwrap_or_default();
             let mut progress = Progress::load(connection, partitions).await?;
             let moved = progress.cluster_id.is_some() && progress.cluster_id != verified.cluster_id;
@@ -63,10 +65,10 @@ impl Term {
                 progress.next_offsets.fill(OFFSET_UNKNOWN);
             }
             progress.cluster_id = verified.cluster_id;
-            Ok::<_, Error>((producer, progress))
+            Ok::<_, Error>((producer, asker, progress))
         }
         .await;
-        let (producer, progress) = match term {
+        let (producer, asker, progress) = match term {
             Ok(begun) => begun,
             Err(error) => {
                 // Somebody else may be luckier, without waiting for the lease to run out.
@@ -79,6 +81,7 @@ impl Term {
             setup: setup.clone(),
             lease,
             producer,
+            asker,
             progress,
             next: None,
             topic_check_due: now,
@@ -206,7 +209,7 @@ impl Term {
     /// Compares the topic's ends with what was acknowledged, and restores what is gone.
     async fn check_topic(&mut self, connection: &mut PgConnection) -> Result<(), Error> {
         let name = &self.setup.topic.name;
-        let ends = topic::end_offsets(&self.setup.brokers, name, self.setup.topic.partitions).await?;
+        let ends = self.asker.end_offsets(name, self.setup.topic.partitions).await?;
         let lost = ends.iter().zip(&self.progress.next_offsets).any(|((_low, high), next)| high < next);
         if lost {
             self.restore(connection, "the topic ends before what was acknowledged").await?;
@@ -224,7 +227,7 @@ impl Term {
         self.save(connection).await?;
         let restored = reconcile::restore(self, connection).await?;
         let name = &self.setup.topic.name;
-        let ends = topic::end_offsets(&self.setup.brokers, name, self.setup.topic.partitions).await?;
+        let ends = self.asker.end_offsets(name, self.setup.topic.partitions).await?;
         self.progress.next_offsets = ends.into_iter().map(|(_low, high)| high).collect();
         self.save(connection).await?;
         tracing::warn!(topic = self.setup.topic.name, events = restored, "the topic is complete again");

@@ -10,7 +10,7 @@ use crate::checkpoint::Checkpoints;
 use crate::generation::{Age, Builder, FIRST, Generation, Source};
 use crate::intake::Record;
 use crate::metrics;
-use crate::reader::{NotReadable, Opening};
+use crate::reader::{News, NotReadable, Opening};
 use crate::store::{self, Turn};
 
 /// What reading brought.
@@ -45,7 +45,7 @@ impl Projector {
         if self.served {
             self.look_for_wishes().await?;
         }
-        let read = if self.reader.is_open() { self.poll_and_check().await } else { self.open().await? };
+        let read = if self.reader.is_open() { self.poll_and_look().await } else { self.open().await? };
         match read {
             Ok(records) if records.is_empty() => Ok(Read::Nothing),
             Ok(records) => Ok(Read::Records(records)),
@@ -83,21 +83,24 @@ impl Projector {
         self.retried = false;
     }
 
-    async fn poll_and_check(&mut self) -> Result<Vec<Record>, NotReadable> {
-        if self.reader.check_is_due() {
-            if let Some(partition) = self.reader.check(&self.checkpoints).await? {
-                self.checkpoints.prove(partition);
+    async fn poll_and_look(&mut self) -> Result<Vec<Record>, NotReadable> {
+        loop {
+            self.reader.look(&self.checkpoints);
+            let news = tokio::select! {
+                biased;
+                news = self.reader.next() => news?,
+                () = tokio::time::sleep_until(self.look_at.into()), if self.served => News::Records(Vec::new()),
+            };
+            match news {
+                News::Records(records) => return Ok(records),
+                News::Same(proof) => {
+                    if let Some(proof) = proof {
+                        self.checkpoints.prove(proof);
+                    }
+                    self.progress.reading();
+                    self.readable(true);
+                }
             }
-            self.progress.reading();
-            self.readable(true);
-        }
-        if !self.served {
-            return self.reader.poll().await;
-        }
-        tokio::select! {
-            biased;
-            read = self.reader.poll() => read,
-            () = tokio::time::sleep_until(self.look_at.into()) => Ok(Vec::new()),
         }
     }
 
