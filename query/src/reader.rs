@@ -221,6 +221,8 @@ impl TopicReader {
             polled = consumer.poll_sized(*batch_records_max, BATCH_BYTES_MAX, POLL_WAIT), if polls => match polled {
                 Ok(messages) => Ok(News::Records(messages.into_iter().map(Record::from).collect())),
                 Err(error) => {
+                    // A look that began before says nothing of what has happened.
+                    self.look = None;
                     self.doubtful = true;
                     Err(error.into())
                 }
