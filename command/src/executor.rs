@@ -4,13 +4,14 @@
 //! runs one transaction for all of it ([`batch`]); while that transaction flushes, the next batch gathers. Idle, batches
 //! have the size of one and the latency of a plain transaction; loaded, they grow by themselves.
 //!
-//! - **Invariant:** a caller is told of success only when the commit is proven ([`commit`], rules R1).
+//! - **Invariant:** a caller is told of success only when the commit is proven, by the server's word on the transaction or by
+//!   what it left ([`fate`], rules R1).
 //! - **Invariant:** what runs against the database runs in the lane's own task on the lane's own connection. A client
 //!   that disconnects drops a receiver, nothing else (rules R2).
 //! - **Invariant:** a lane's queue is bounded; a full one refuses (503, not executed) instead of growing.
 
 mod batch;
-pub(crate) mod commit;
+mod fate;
 mod lane;
 
 use std::hash::{BuildHasher, Hasher};

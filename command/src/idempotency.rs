@@ -1,10 +1,10 @@
 //! Idempotency keys: the claim of a key and the answer to its request are part of the command's own transaction.
 //!
-//! A key is locked, looked up, and written together with the events (rules R3). Locking first means that nobody else can
-//! be between the look-up and the write, so a busy key is found out at once instead of being waited for, and one
-//! insert per key is enough. The primary key of the table stands behind that.
+//! A key is locked, looked up, and written together with the events (rules R3; the procedure `append` of the migrations). Locking
+//! first means that nobody else can be between the look-up and the write, so a busy key is found out at once instead of
+//! being waited for, and one insert per key is enough. The primary key of the table stands behind that.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
@@ -33,8 +33,9 @@ impl Key {
         Self { key, fingerprint: hash.finalize().into() }
     }
 
-    fn lock_id(key: &str) -> i64 {
-        let hash = Sha256::digest(key.as_bytes());
+    /// Its lock. A collision of two keys makes one of them look busy for a moment, nothing worse.
+    pub(crate) fn lock_id(&self) -> i64 {
+        let hash = Sha256::digest(self.key.as_bytes());
         let mut first = [0; 8];
         first.copy_from_slice(&hash[..8]);
         i64::from_be_bytes(first)
@@ -61,35 +62,16 @@ pub(crate) struct Remembered {
     pub(crate) reply: Reply,
 }
 
-/// Locks keys until the end of the transaction, without waiting. Returns those that could be locked.
-///
-/// A collision of two keys' lock ids makes one of them look busy for a moment, nothing worse.
-pub(crate) async fn try_lock<'k>(
-    connection: &mut PgConnection,
-    keys: &HashSet<&'k str>,
-) -> Result<HashSet<&'k str>, sqlx::Error> {
-    let keys: Vec<&'k str> = keys.iter().copied().collect();
-    let ids: Vec<i64> = keys.iter().map(|key| Key::lock_id(key)).collect();
-    let locked: Vec<bool> = sqlx::query_scalar(
-        "select pg_try_advisory_xact_lock(id) from unnest($1::int8[]) with ordinality as k(id, n) order by n",
-    )
-    .bind(&ids)
-    .fetch_all(connection)
-    .await?;
-    Ok(keys.into_iter().zip(locked).filter_map(|(key, locked)| locked.then_some(key)).collect())
-}
-
-/// Looks up what was answered under keys that are locked. A statement of its own: its snapshot is younger than the locks.
+/// Looks up what was answered under keys. An answer never changes, so nothing is locked.
 pub(crate) async fn remembered(
     connection: &mut PgConnection,
-    keys: &HashSet<&str>,
+    keys: &[String],
 ) -> Result<HashMap<String, Remembered>, sqlx::Error> {
     type Row = (String, Vec<u8>, i16, Option<String>, Option<String>, String);
-    let keys: Vec<&str> = keys.iter().copied().collect();
     let rows: Vec<Row> = sqlx::query_as(
         "select key, fingerprint, status, etag, location, body from idempotency_keys where key = any($1)",
     )
-    .bind(&keys)
+    .bind(keys)
     .fetch_all(connection)
     .await?;
     Ok(rows

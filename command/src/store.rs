@@ -1,8 +1,8 @@
-//! The event log and the aggregate rows in PostgreSQL: what a batch loads, and the one statement that writes it all.
+//! The event log and the aggregate rows in PostgreSQL: what a batch loads, and the one message that writes it all.
 
-mod write;
+mod append;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use domain::order::Order;
 use domain::{Currency, Metadata, OrderEvent, OrderId, Recorded, Version, fold, schema};
@@ -11,7 +11,7 @@ use sqlx::types::Uuid;
 use thiserror::Error;
 
 use crate::idempotency::{Key, Reply};
-pub(crate) use write::write;
+pub(crate) use append::{Appended, Refusal, append};
 
 /// Why the store could not do what was asked.
 #[derive(Debug, Error)]
@@ -51,8 +51,8 @@ pub(crate) struct NewEvent {
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
     pub(crate) events: Vec<NewEvent>,
-    /// The aggregates that the events lead to.
-    pub(crate) aggregates: HashMap<OrderId, Aggregate>,
+    /// The aggregates that the events lead to, in the order of their keys, and the versions that they come from.
+    pub(crate) aggregates: BTreeMap<OrderId, (Version, Aggregate)>,
     /// Answers to remember under their keys.
     pub(crate) replies: Vec<(Key, Reply)>,
 }
@@ -65,41 +65,26 @@ impl Writes {
 
 type AggregateRow = (Uuid, i32, String, i16);
 
-/// Locks and loads aggregates. Those that another transaction holds are left out, like those that do not exist.
-///
-/// The lock comes first, so that within one order the outbox's sequence order is its version order (rules R4, R5).
-pub(crate) async fn lock(
+/// Loads aggregates; one that does not exist has no events. Nothing is locked: what is written later says on which version it was
+/// decided.
+pub(crate) async fn load(
     connection: &mut PgConnection,
     orders: &[OrderId],
     default_currency: Currency,
-) -> Result<HashMap<OrderId, Aggregate>, Error> {
+) -> Result<Vec<(OrderId, Aggregate)>, Error> {
     let ids: Vec<Uuid> = orders.iter().map(|order| order.0).collect();
-    let rows: Vec<AggregateRow> = sqlx::query_as(
-        "select order_id, version, state, state_revision from orders
-         where order_id = any($1) order by order_id for update skip locked",
-    )
-    .bind(&ids)
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut aggregates = HashMap::with_capacity(rows.len());
+    let rows: Vec<AggregateRow> =
+        sqlx::query_as("select order_id, version, state, state_revision from orders where order_id = any($1)")
+            .bind(&ids)
+            .fetch_all(&mut *connection)
+            .await?;
+    let mut aggregates: BTreeMap<OrderId, Aggregate> =
+        orders.iter().map(|order| (*order, Aggregate::default())).collect();
     for row in rows {
         let order_id = OrderId(row.0);
         aggregates.insert(order_id, read_aggregate(connection, row, default_currency).await?);
     }
-    Ok(aggregates)
-}
-
-/// Tells orders that are only locked by somebody else from those that do not exist.
-pub(crate) async fn existing(
-    connection: &mut PgConnection,
-    orders: &[OrderId],
-) -> Result<HashSet<OrderId>, sqlx::Error> {
-    let ids: Vec<Uuid> = orders.iter().map(|order| order.0).collect();
-    let found: Vec<Uuid> = sqlx::query_scalar("select order_id from orders where order_id = any($1)")
-        .bind(&ids)
-        .fetch_all(connection)
-        .await?;
-    Ok(found.into_iter().map(OrderId).collect())
+    Ok(aggregates.into_iter().collect())
 }
 
 /// The stored state, or the fold of the events when another revision of the code wrote it.

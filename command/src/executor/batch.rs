@@ -1,19 +1,23 @@
-//! One transaction for many commands: claim keys, lock, decide, write, commit.
+//! One transaction for many commands: load what they are about, decide, and write all of it in one message.
 //!
-//! Commands are decided in memory in the order of their arrival, several on one order in sequence. What one of them meets
-//! (a rejection, a busy key, a busy order) concerns it alone.
+//! Commands are decided in memory in the order of their arrival, several on one order in sequence. Nothing is locked meanwhile:
+//! the message says what the decisions rest on, and is refused when that is no longer so. Then what changed is looked at, and
+//! the batch is decided again. What one command meets (a rejection, a busy key, a busy order) concerns it alone.
 
 use std::collections::{HashMap, HashSet};
 
 use domain::order::{Order, OrderCommand};
 use domain::{Decider, EventId, OrderId, Recorded, schema};
+use sqlx::PgConnection;
 use sqlx::types::Uuid;
-use sqlx::{PgConnection, Row};
 
-use super::commit::{self, Fate, Xid};
+use super::fate::{Alive, Trace};
 use super::{Answer, Failure, Outcome, Pending, Request, Setup};
 use crate::idempotency::{self, Remembered};
-use crate::store::{self, Aggregate, NewEvent, Writes};
+use crate::store::{self, Aggregate, Appended, NewEvent, Refusal, Writes};
+
+/// So often is a batch decided again because an order has moved on; then that order's commands make room for the others.
+const MOVES_MAX: u32 = 3;
 
 /// What became of one command of a batch, once its transaction is committed.
 #[derive(Debug)]
@@ -24,161 +28,148 @@ pub(super) enum Verdict {
     Busy(Failure),
 }
 
-/// How a transaction ended.
-#[derive(Debug)]
-pub(super) enum Flushed {
-    /// Durable, or there was nothing to write.
-    Committed(Vec<Verdict>),
-    /// Rolled back although it was asked to commit.
-    Aborted,
-    /// The commit's answer was not conclusive; what hangs on it is still in [`Flight`].
-    InDoubt,
-}
-
 /// How far a flush came, should it be cut off.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     /// The database answered: what failed after that may be a member's fault.
     pub(super) reached: bool,
-    /// From just before the commit is sent: what hangs on it.
-    pub(super) in_doubt: Option<(Xid, Vec<Verdict>)>,
+    /// From just before the message that writes is sent until it is answered: what hangs on it.
+    pub(super) in_doubt: Option<InDoubt>,
+}
+
+/// A transaction that may or may not be committed.
+#[derive(Debug)]
+pub(super) struct InDoubt {
+    /// Whose it was.
+    pub(super) alive: Alive,
+    /// By which it is found again.
+    pub(super) trace: Option<Trace>,
+    /// What to say when it is.
+    pub(super) verdicts: Vec<Verdict>,
 }
 
 /// A lane's connection.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) connection: PgConnection,
-    /// The transaction of the next batch has begun, in the message that committed the last one.
-    pub(super) begun: bool,
+    pub(super) alive: Alive,
 }
 
-/// Runs the transaction. An error means that it is not committed, unless something is in doubt.
-///
-/// When `more` tells of commands that wait already, their transaction begins in the message that commits this one: a
-/// round trip less for each batch under load. An idle session is never left in a transaction.
+/// What the decisions of a batch rest on.
+#[derive(Debug, Default)]
+struct Known {
+    aggregates: HashMap<OrderId, Aggregate>,
+    remembered: HashMap<String, Remembered>,
+    busy_keys: HashSet<String>,
+    busy_orders: HashSet<OrderId>,
+    moves: u32,
+}
+
+/// Runs the transaction. After an error nothing is committed, unless something is in doubt.
 pub(super) async fn flush(
     session: &mut Session,
     setup: &Setup,
     batch: &[Pending],
-    more: impl Fn() -> bool,
     flight: &mut Flight,
-) -> Result<Flushed, store::Error> {
+) -> Result<Vec<Verdict>, store::Error> {
     let requests: Vec<&Request> = batch.iter().map(|pending| &pending.request).collect();
-    let Session { connection, begun } = session;
-    if !std::mem::take(begun) {
-        sqlx::raw_sql("begin").execute(&mut *connection).await?;
+    let Session { connection, alive } = session;
+    let mut known = Known::default();
+    loop {
+        known.load(connection, setup, &requests).await?;
+        let (verdicts, writes) = decide_all(setup, &requests, &known);
+        if writes.is_empty() {
+            return Ok(verdicts);
+        }
+        flight.in_doubt = Some(InDoubt { alive: *alive, trace: Trace::of(&writes), verdicts });
+        let appended = store::append(connection, &writes).await?;
+        flight.reached = true;
+        let verdicts = flight.in_doubt.take().map(|in_doubt| in_doubt.verdicts).unwrap_or_default();
+        match appended {
+            Appended::Committed => {
+                metrics::histogram!(crate::metrics::BATCH_COMMANDS).record(batch.len() as f64);
+                return Ok(verdicts);
+            }
+            Appended::Refused(refusal) => known.learn(connection, refusal).await?,
+        }
     }
-    flight.reached = true;
-    let (verdicts, writes) = decide_all(connection, setup, &requests).await?;
-    if writes.is_empty() {
-        sqlx::raw_sql("commit").execute(&mut *connection).await?;
-        return Ok(Flushed::Committed(verdicts));
+}
+
+impl Known {
+    /// Loads the orders that commands are about and that are not known. New ones are known to be absent.
+    async fn load(
+        &mut self,
+        connection: &mut PgConnection,
+        setup: &Setup,
+        requests: &[&Request],
+    ) -> Result<(), store::Error> {
+        let wanted = |request: &&&Request| {
+            !matches!(request.command, OrderCommand::Create { .. })
+                && !self.aggregates.contains_key(&request.order_id)
+                && self.settled(request).is_none()
+        };
+        let mut orders: Vec<OrderId> = requests.iter().filter(wanted).map(|request| request.order_id).collect();
+        orders.sort_unstable();
+        orders.dedup();
+        if !orders.is_empty() {
+            self.aggregates.extend(store::load(connection, &orders, setup.default_currency).await?);
+        }
+        Ok(())
     }
-    let xid = store::write(connection, &writes).await?;
-    let (xid, _) = &*flight.in_doubt.insert((xid, verdicts));
-    let and_begin = more();
-    let fate = commit::commit(connection, xid, and_begin).await?;
-    *begun = and_begin;
-    metrics::histogram!(crate::metrics::BATCH_COMMANDS).record(batch.len() as f64);
-    if fate == Fate::Unknown {
-        return Ok(Flushed::InDoubt);
+
+    /// What is said without a decision: a key that was used, a key or an order that is in use.
+    fn settled(&self, request: &Request) -> Option<Verdict> {
+        if let Some(key) = &request.key {
+            match self.remembered.get(&key.key) {
+                Some(Remembered { fingerprint, reply }) if *fingerprint == key.fingerprint => {
+                    return Some(Verdict::Answer(Ok(Answer { reply: reply.clone(), replayed: true })));
+                }
+                Some(_another_request) => return Some(Verdict::Answer(Err(Failure::KeyReused))),
+                None if self.busy_keys.contains(&key.key) => return Some(Verdict::Busy(Failure::KeyBusy)),
+                None => {}
+            }
+        }
+        self.busy_orders.contains(&request.order_id).then_some(Verdict::Busy(Failure::TimedOut))
     }
-    let verdicts = flight.in_doubt.take().map(|(_, verdicts)| verdicts).unwrap_or_default();
-    Ok(if fate == Fate::Committed { Flushed::Committed(verdicts) } else { Flushed::Aborted })
+
+    /// Looks at what was not as it was thought to be.
+    async fn learn(&mut self, connection: &mut PgConnection, refusal: Refusal) -> Result<(), store::Error> {
+        let Refusal { busy_keys, used_keys, busy_orders, moved_orders } = refusal;
+        if !used_keys.is_empty() {
+            self.remembered.extend(idempotency::remembered(connection, &used_keys).await?);
+        }
+        self.busy_keys.extend(busy_keys);
+        self.busy_orders.extend(busy_orders);
+        self.moves += u32::from(!moved_orders.is_empty());
+        for order in moved_orders {
+            self.aggregates.remove(&order);
+            if self.moves > MOVES_MAX {
+                self.busy_orders.insert(order);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Decides every command of a batch; nothing is written yet.
-async fn decide_all(
-    connection: &mut PgConnection,
-    setup: &Setup,
-    requests: &[&Request],
-) -> Result<(Vec<Verdict>, Writes), store::Error> {
-    let mut verdicts: Vec<Option<Verdict>> = requests.iter().map(|_| None).collect();
-    claim_keys(connection, requests, &mut verdicts).await?;
-    let mut aggregates = load(connection, setup, requests, &mut verdicts).await?;
+fn decide_all(setup: &Setup, requests: &[&Request], known: &Known) -> (Vec<Verdict>, Writes) {
     let mut writes = Writes::default();
-    for (request, verdict) in requests.iter().zip(&mut verdicts) {
-        if verdict.is_none() {
-            *verdict = Some(decide_one(setup, request, &mut aggregates, &mut writes));
-        }
-    }
-    for event in &writes.events {
-        let order_id = event.recorded.order_id;
-        if let Some(aggregate) = aggregates.remove(&order_id) {
-            writes.aggregates.insert(order_id, aggregate);
-        }
-    }
-    let verdicts = verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::Busy(Failure::TimedOut))).collect();
-    Ok((verdicts, writes))
-}
-
-/// Claims the keys without waiting for any. A busy key, or the second use of a key in one batch, goes back to the queue.
-async fn claim_keys(
-    connection: &mut PgConnection,
-    requests: &[&Request],
-    verdicts: &mut [Option<Verdict>],
-) -> Result<(), sqlx::Error> {
-    let keys: HashSet<&str> = requests.iter().filter_map(|request| Some(request.key.as_ref()?.key.as_str())).collect();
-    if keys.is_empty() {
-        return Ok(());
-    }
-    let mut free = idempotency::try_lock(connection, &keys).await?;
-    let remembered = idempotency::remembered(connection, &free).await?;
-    for (request, verdict) in requests.iter().zip(verdicts) {
-        let Some(key) = &request.key else { continue };
-        match remembered.get(&key.key) {
-            Some(Remembered { fingerprint, reply }) if *fingerprint == key.fingerprint => {
-                *verdict = Some(Verdict::Answer(Ok(Answer { reply: reply.clone(), replayed: true })));
+    let mut keys: HashSet<&str> = HashSet::new();
+    let verdicts = requests.iter().map(|request| {
+        known.settled(request).unwrap_or_else(|| {
+            // The second use of a key in one batch waits for the answer to the first.
+            match &request.key {
+                Some(key) if !keys.insert(&key.key) => Verdict::Busy(Failure::KeyBusy),
+                _ => decide_one(setup, request, known, &mut writes),
             }
-            Some(_another_request) => *verdict = Some(Verdict::Answer(Err(Failure::KeyReused))),
-            None if free.remove(key.key.as_str()) => {}
-            None => *verdict = Some(Verdict::Busy(Failure::KeyBusy)),
-        }
-    }
-    Ok(())
-}
-
-/// Locks and loads the aggregates of the commands that are still open.
-async fn load(
-    connection: &mut PgConnection,
-    setup: &Setup,
-    requests: &[&Request],
-    verdicts: &mut [Option<Verdict>],
-) -> Result<HashMap<OrderId, Aggregate>, store::Error> {
-    let open = |verdict: &Option<Verdict>, request: &Request| {
-        verdict.is_none() && !matches!(request.command, OrderCommand::Create { .. })
-    };
-    let mut wanted: Vec<OrderId> = requests
-        .iter()
-        .zip(&*verdicts)
-        .filter_map(|(request, verdict)| open(verdict, request).then_some(request.order_id))
-        .collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    if wanted.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let aggregates = store::lock(connection, &wanted, setup.default_currency).await?;
-    wanted.retain(|order_id| !aggregates.contains_key(order_id));
-    if !wanted.is_empty() {
-        let busy = store::existing(connection, &wanted).await?;
-        for (request, verdict) in requests.iter().zip(verdicts) {
-            if open(verdict, request) && busy.contains(&request.order_id) {
-                *verdict = Some(Verdict::Busy(Failure::TimedOut));
-            }
-        }
-    }
-    Ok(aggregates)
+        })
+    });
+    (verdicts.collect(), writes)
 }
 
 /// Decides one command on the state that its predecessors in the batch have left.
-fn decide_one(
-    setup: &Setup,
-    request: &Request,
-    aggregates: &mut HashMap<OrderId, Aggregate>,
-    writes: &mut Writes,
-) -> Verdict {
-    let outcome = match decide(request, aggregates, writes) {
+fn decide_one(setup: &Setup, request: &Request, known: &Known, writes: &mut Writes) -> Verdict {
+    let outcome = match decide(request, known, writes) {
         Ok(outcome) => outcome,
         Err(failure) => return Verdict::Answer(Err(failure)),
     };
@@ -189,13 +180,15 @@ fn decide_one(
     Verdict::Answer(Ok(Answer { reply, replayed: false }))
 }
 
-fn decide(
-    request: &Request,
-    aggregates: &mut HashMap<OrderId, Aggregate>,
-    writes: &mut Writes,
-) -> Result<Outcome, Failure> {
+fn decide(request: &Request, known: &Known, writes: &mut Writes) -> Result<Outcome, Failure> {
     let order_id = request.order_id;
-    let before = aggregates.get(&order_id).cloned().unwrap_or_default();
+    let (loaded, before) = match writes.aggregates.get(&order_id) {
+        Some((loaded, aggregate)) => (*loaded, aggregate.clone()),
+        None => {
+            let aggregate = known.aggregates.get(&order_id).cloned().unwrap_or_default();
+            (aggregate.version, aggregate)
+        }
+    };
     if let Some(expected) = request.expected
         && before.state != Order::Absent
         && expected != before.version
@@ -222,16 +215,7 @@ fn decide(
     }
     if !appended.is_empty() {
         writes.events.append(&mut appended);
-        aggregates.insert(order_id, Aggregate { version, state: state.clone() });
+        writes.aggregates.insert(order_id, (loaded, Aggregate { version, state: state.clone() }));
     }
     Ok(Outcome::Accepted { order_id, version, state, created })
-}
-
-/// Leaves the connection outside any transaction, or says that it cannot.
-pub(super) async fn roll_back(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let rows = sqlx::raw_sql("rollback; select 1").fetch_all(connection).await?;
-    match rows.first().map(|row| row.try_get::<i32, _>(0)) {
-        Some(Ok(1)) => Ok(()),
-        _ => Err(sqlx::Error::Protocol("the connection is out of step".to_owned())),
-    }
 }

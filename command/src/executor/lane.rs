@@ -7,12 +7,12 @@ use std::time::Duration;
 use chassis::postgres::is_transient;
 use chassis::telemetry::ErrorChain;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::batch::{self, Flight, Flushed, Session, Verdict};
-use super::commit::{self, Fate};
+use super::batch::{self, Flight, InDoubt, Session, Verdict};
+use super::fate::{self, Alive, Fate};
 use super::{Failure, Pending, Setup};
 use crate::metrics::{COMMANDS_REQUEUED, FLUSH_SECONDS, TRANSACTIONS_FAILED};
 use crate::store;
@@ -62,9 +62,6 @@ impl Lane {
             let mut batch: Vec<Pending> = self.busy.drain(..self.busy.len().min(batch_max)).collect();
             let room = batch_max - batch.len();
             if batch.is_empty() {
-                if self.queue.is_empty() {
-                    self.leave_transaction().await;
-                }
                 if self.queue.recv_many(&mut batch, room).await == 0 {
                     return None;
                 }
@@ -114,8 +111,7 @@ impl Lane {
             reached = flight.reached;
             metrics::histogram!(FLUSH_SECONDS).record(started.elapsed().as_secs_f64());
             let transient = match flushed {
-                Ok(Ok(Flushed::Committed(verdicts))) => return Ok(verdicts),
-                Ok(Ok(Flushed::Aborted | Flushed::InDoubt)) => true,
+                Ok(Ok(verdicts)) => return Ok(verdicts),
                 Ok(Err(error)) => {
                     tracing::warn!(error = %ErrorChain(&error), attempt, commands = batch.len(), "a transaction failed");
                     matches!(&error, store::Error::Database(error) if is_transient(error))
@@ -130,17 +126,12 @@ impl Lane {
                 }
             };
             metrics::counter!(TRANSACTIONS_FAILED).increment(1);
-            if let Some((xid, verdicts)) = flight.in_doubt {
-                // The commit was sent and its answer lost: find out what became of it (rules R1).
-                self.session = None;
-                let deadline = Instant::now() + self.setup.limits.resolve_deadline;
-                match commit::resolve(&self.setup.connect, &xid, deadline).await {
-                    Fate::Committed => return Ok(verdicts),
+            if let Some(in_doubt) = flight.in_doubt {
+                match self.resolve(&in_doubt).await {
+                    Fate::Committed => return Ok(in_doubt.verdicts),
                     Fate::Aborted => {}
                     Fate::Unknown => return Err(Attempt::Hopeless(Failure::OutcomeUnknown)),
                 }
-            } else if !self.recover().await || !transient {
-                self.session = None;
             }
             if !transient {
                 return Err(Attempt::Failed(Failure::Database));
@@ -151,34 +142,42 @@ impl Lane {
         Err(if reached { Attempt::Failed(Failure::TimedOut) } else { Attempt::Hopeless(Failure::TimedOut) })
     }
 
-    async fn flush(&mut self, batch: &[Pending], flight: &mut Flight) -> Result<Flushed, store::Error> {
+    async fn flush(&mut self, batch: &[Pending], flight: &mut Flight) -> Result<Vec<Verdict>, store::Error> {
         // The session is out of its place while it is in use: whatever cuts this short closes it.
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => connect(&self.setup.connect).await?,
+            None => {
+                let session = connect(&self.setup.connect).await?;
+                flight.reached = true;
+                session
+            }
         };
-        let more = || !self.busy.is_empty() || !self.queue.is_empty();
-        let flushed = batch::flush(&mut session, &self.setup, batch, more, flight).await;
-        self.session = Some(session);
+        let flushed = batch::flush(&mut session, &self.setup, batch, flight).await;
+        let answered = match &flushed {
+            Ok(_verdicts) => true,
+            Err(store::Error::Corrupt { .. }) => true,
+            Err(store::Error::Database(error)) => matches!(error, sqlx::Error::Database(_)),
+        };
+        if answered {
+            flight.reached = true;
+            self.session = Some(session);
+        }
         flushed
     }
 
-    /// What was expected to come went out of time while it waited: nobody waits in a transaction.
-    async fn leave_transaction(&mut self) {
-        if self.session.as_ref().is_some_and(|session| session.begun) {
-            self.recover().await;
+    /// Finds out what became of a transaction whose answer was an error, or was lost (rules R1).
+    async fn resolve(&mut self, InDoubt { alive, trace, verdicts: _ }: &InDoubt) -> Fate {
+        let Some(trace) = trace else { return Fate::Aborted };
+        if let Some(mut session) = self.session.take() {
+            // A session that answers again has ended the transaction.
+            let left = timeout(self.setup.limits.flush_deadline, trace.is_left(&mut session.connection)).await;
+            if let Ok(Ok(left)) = left {
+                self.session = Some(session);
+                return if left { Fate::Committed } else { Fate::Aborted };
+            }
         }
-    }
-
-    /// True when the connection is known to be outside a transaction again.
-    async fn recover(&mut self) -> bool {
-        let Some(Session { mut connection, .. }) = self.session.take() else { return false };
-        let recovered = timeout(self.setup.limits.flush_deadline, batch::roll_back(&mut connection)).await;
-        let recovered = matches!(recovered, Ok(Ok(())));
-        if recovered {
-            self.session = Some(Session { connection, begun: false });
-        }
-        recovered
+        let deadline = Instant::now() + self.setup.limits.resolve_deadline;
+        fate::resolve(&self.setup.connect, *alive, trace, deadline).await
     }
 
     fn settle(&mut self, batch: Vec<Pending>, verdicts: Vec<Verdict>) {
@@ -201,13 +200,13 @@ impl Lane {
     }
 }
 
-/// A session for a lane. Its few statements are planned once: planning the statement that writes costs more than one
-/// small execution of it, and no plan depends on how many rows there are.
+/// A session for a lane. Its few statements are planned once: planning one that writes costs more than a small execution of it,
+/// and no plan depends on how many rows there are.
 async fn connect(options: &PgConnectOptions) -> Result<Session, sqlx::Error> {
     let mut connection = options.connect().await?;
-    let statements = format!("set plan_cache_mode = force_generic_plan; {}", commit::PREPARE);
-    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await?;
-    Ok(Session { connection, begun: false })
+    sqlx::raw_sql("set plan_cache_mode = force_generic_plan").execute(&mut connection).await?;
+    let alive = Alive::take(&mut connection).await?;
+    Ok(Session { connection, alive })
 }
 
 /// Why a batch was not executed.

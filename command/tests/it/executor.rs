@@ -174,7 +174,7 @@ async fn connections_killed_under_load_lose_and_double_nothing() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_was_begun_for_commands_out_of_time_is_left() {
+async fn commands_out_of_time_leave_no_session_in_a_transaction() {
     let mut limits = limits();
     (limits.lanes, limits.batch_commands_max) = (1, 1);
     limits.command_deadline = Duration::from_millis(300);
@@ -184,7 +184,7 @@ async fn a_transaction_that_was_begun_for_commands_out_of_time_is_left() {
                 create constraint trigger slow after insert on events initially deferred
                 for each row execute function slow()";
     world.pool.execute(slow).await.unwrap();
-    // The second waits when the first one commits, so its transaction begins with that; then its time is up.
+    // The second waits while the first one commits, and then its time is up.
     let (committed, late) =
         tokio::join!(world.executor.execute(new_order("slow")), world.executor.execute(new_order("late")));
     assert_eq!(committed.unwrap().reply.status, 201);

@@ -7,4 +7,5 @@ mod executor;
 mod http;
 mod idempotency;
 mod log;
+mod lost_answers;
 mod relay;

@@ -86,8 +86,14 @@ impl World {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
+        Self::reached_by(limits, async |connect| connect).await
+    }
+
+    /// With a way of its own from the service to the database.
+    pub(crate) async fn reached_by(limits: Limits, way: impl AsyncFnOnce(PgConnectOptions) -> PgConnectOptions) -> Self {
         let database = TestDatabase::create(&MIGRATOR).await;
         let connect = postgres::connect_options(&database.url(), "order-command-test", Some("order_command")).unwrap();
+        let connect = way(connect).await;
         let committed = Arc::new(Notify::new());
         let (executor, lanes) = Executor::new(&Setup {
             connect: connect.clone(),
