@@ -198,18 +198,19 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
     }
     let cost = Cost::median(&calm.costs);
     let row = |path: &str, ms: Vec<f64>| Row::new(path, median(ms), "ms");
-    let [to_topic, to_topic_p99] = calm.to_topic_ms;
-    let [from_topic, from_topic_p99] = calm.from_topic_ms;
     let mut rows = vec![
         row("visible, 500/s, p50", calm.p50_ms).cost(&cost).at_most(1.0, 5.0, "at most 5 ms"),
         row("visible, 500/s, p99", calm.p99_ms).at_most(1.0, 25.0, "at most 25 ms"),
-        row("visible, 500/s, answer to topic, p50", to_topic),
-        row("visible, 500/s, answer to topic, p99", to_topic_p99),
-        row("visible, 500/s, topic to reader, p50", from_topic),
-        row("visible, 500/s, topic to reader, p99", from_topic_p99),
         row("visible, 5,000/s, p50", busy.p50_ms).cost(&Cost::median(&busy.costs)),
         row("visible, 5,000/s, p99", busy.p99_ms).at_most(1.0, 50.0, "at most 50 ms"),
     ];
+    let hops = [("500/s", calm.to_topic_ms, calm.from_topic_ms), ("5,000/s", busy.to_topic_ms, busy.from_topic_ms)];
+    for (rate, to_topic, from_topic) in hops {
+        for (hop, [p50, p99]) in [("answer to topic", to_topic), ("topic to reader", from_topic)] {
+            rows.push(row(&format!("visible, {rate}, {hop}, p50"), p50));
+            rows.push(row(&format!("visible, {rate}, {hop}, p99"), p99));
+        }
+    }
     rows.extend(for_long(&world, plan.long).await);
     rows
 }

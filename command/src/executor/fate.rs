@@ -71,11 +71,12 @@ impl Trace {
 
     /// Whether the event is there. Says nothing of a transaction that may still be going on.
     pub(super) async fn is_left(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        let found: Option<Uuid> = sqlx::query_scalar("select event_id from events where order_id = $1 and version = $2")
-            .bind(self.order_id.0)
-            .bind(i32::try_from(self.version.0).unwrap_or(-1))
-            .fetch_optional(connection)
-            .await?;
+        let found: Option<Uuid> =
+            sqlx::query_scalar("select event_id from events where order_id = $1 and version = $2")
+                .bind(self.order_id.0)
+                .bind(i32::try_from(self.version.0).unwrap_or(-1))
+                .fetch_optional(connection)
+                .await?;
         Ok(found == Some(self.event_id.0))
     }
 }

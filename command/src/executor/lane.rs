@@ -201,10 +201,13 @@ impl Lane {
 }
 
 /// A session for a lane. Its few statements are planned once: planning one that writes costs more than a small execution of it,
-/// and no plan depends on how many rows there are.
+/// and no plan depends on how many rows there are. All of them go by key; left to itself the planner, which sees the tables of a
+/// new system empty, would walk through them for as long as it keeps that plan.
 async fn connect(options: &PgConnectOptions) -> Result<Session, sqlx::Error> {
     let mut connection = options.connect().await?;
-    sqlx::raw_sql("set plan_cache_mode = force_generic_plan").execute(&mut connection).await?;
+    sqlx::raw_sql("set plan_cache_mode = force_generic_plan; set enable_seqscan = off")
+        .execute(&mut connection)
+        .await?;
     let alive = Alive::take(&mut connection).await?;
     Ok(Session { connection, alive })
 }

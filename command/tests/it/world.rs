@@ -90,7 +90,10 @@ impl World {
     }
 
     /// With a way of its own from the service to the database.
-    pub(crate) async fn reached_by(limits: Limits, way: impl AsyncFnOnce(PgConnectOptions) -> PgConnectOptions) -> Self {
+    pub(crate) async fn reached_by(
+        limits: Limits,
+        way: impl AsyncFnOnce(PgConnectOptions) -> PgConnectOptions,
+    ) -> Self {
         let database = TestDatabase::create(&MIGRATOR).await;
         let connect = postgres::connect_options(&database.url(), "order-command-test", Some("order_command")).unwrap();
         let connect = way(connect).await;
