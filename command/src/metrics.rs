@@ -4,7 +4,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Commands of one transaction.
 pub(crate) const BATCH_COMMANDS: &str = "orders_batch_commands";
-/// Seconds of one transaction, from begin to proven commit.
+/// Seconds of one batch, from loading what it is about to the proven commit.
 pub(crate) const FLUSH_SECONDS: &str = "orders_flush_seconds";
 /// Transactions that failed or whose answer was lost.
 pub(crate) const TRANSACTIONS_FAILED: &str = "orders_transactions_failed_total";
@@ -30,7 +30,7 @@ pub(crate) const OUTBOX_OLDEST_AGE_SECONDS: &str = "orders_outbox_oldest_age_sec
 /// Tells the exporter what the names mean.
 pub fn describe() {
     describe_histogram!(BATCH_COMMANDS, Unit::Count, "Commands of one transaction");
-    describe_histogram!(FLUSH_SECONDS, Unit::Seconds, "One transaction, from begin to proven commit");
+    describe_histogram!(FLUSH_SECONDS, Unit::Seconds, "One batch, from loading what it is about to the proven commit");
     describe_counter!(TRANSACTIONS_FAILED, "Transactions that failed or whose answer was lost");
     describe_counter!(COMMANDS_REQUEUED, "Commands that went back to their queue: key or order in use");
     describe_gauge!(COMMANDS_QUEUED, "Commands that wait in the lanes");
