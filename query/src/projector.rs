@@ -132,7 +132,7 @@ impl Projector {
     #[must_use]
     pub fn building(mut self) -> Self {
         self.filling.beside = true;
-        Self { served: false, reader: self.reader.in_bulk(), ..self }
+        Self { served: false, ..self }
     }
 
     /// What it writes into.

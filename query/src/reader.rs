@@ -23,9 +23,7 @@ use ahead::Ahead;
 
 /// The most records of one batch. SQLite writes a page of a table once in a transaction, however many of the rows that the
 /// transaction writes are on it.
-pub const BATCH_RECORDS_MAX: usize = 8_000;
-/// The same where nobody waits for a batch: a generation is built that is not served.
-const BULK_RECORDS_MAX: usize = 16_000;
+pub const BATCH_RECORDS_MAX: usize = 16_000;
 /// Records of one batch have so many bytes together, or less than their last one more. It is in memory several times: as
 /// records, events and rows.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -111,7 +109,6 @@ pub struct TopicReader {
     ahead: Option<Ahead>,
     /// What it came back with.
     ready: Option<ahead::Read>,
-    batch_records_max: usize,
     next_look: Instant,
     look: Option<Look>,
     /// Something went wrong, which may have been more than it seems: nothing is read before the topic was looked at.
@@ -129,18 +126,11 @@ impl TopicReader {
             consumer: None,
             ahead: None,
             ready: None,
-            batch_records_max: BATCH_RECORDS_MAX,
             next_look: Instant::now(),
             look: None,
             doubtful: false,
             turn: 0,
         }
-    }
-
-    /// Reads larger batches: nobody waits for one.
-    #[must_use]
-    pub fn in_bulk(self) -> Self {
-        Self { batch_records_max: BULK_RECORDS_MAX, ..self }
     }
 
     /// Another reader of this topic, to survey it.
@@ -218,7 +208,7 @@ impl TopicReader {
     /// [`NotReadable::Replaced`] when it is another topic than the one that was read.
     pub async fn next(&mut self, default_currency: Currency) -> Result<News, NotReadable> {
         self.catch_up().await?;
-        let Self { consumer: Some(consumer), look, ready, doubtful, batch_records_max, .. } = self else {
+        let Self { consumer: Some(consumer), look, ready, doubtful, .. } = self else {
             return Ok(News::Records(Vec::new()));
         };
         let polls = !*doubtful;
@@ -232,7 +222,7 @@ impl TopicReader {
             match ready.take() {
                 Some(read) => read,
                 None => {
-                    let messages = consumer.poll_sized(*batch_records_max, BATCH_BYTES_MAX, POLL_WAIT).await?;
+                    let messages = consumer.poll_sized(BATCH_RECORDS_MAX, BATCH_BYTES_MAX, POLL_WAIT).await?;
                     // This waits for nothing, so nobody can drop it with the messages in its hands.
                     let records = messages.into_iter().map(Record::from).collect();
                     Ok(Incoming::read_all(records, default_currency).await)
@@ -374,7 +364,9 @@ mod tests {
         let mut read = 0;
         let reading = async {
             while read < 2 {
-                let News::Records(records) = reader.next("USD".parse().unwrap()).await.unwrap() else { panic!("nobody answered") };
+                let News::Records(records) = reader.next("USD".parse().unwrap()).await.unwrap() else {
+                    panic!("nobody answered")
+                };
                 if read == 0 && !records.is_empty() {
                     publish(&spec).await;
                 }
