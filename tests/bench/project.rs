@@ -20,7 +20,7 @@ use crate::process::{Cost, Meter};
 use crate::report::{Row, median};
 
 /// What our own writer keeps to while much is written.
-const PRAGMAS: &str = "pragma journal_mode = wal; pragma synchronous = normal; pragma foreign_keys = on; pragma cache_size = -65536; pragma temp_store = memory; pragma mmap_size = 0; pragma wal_autocheckpoint = 8192";
+const PRAGMAS: &str = "pragma journal_mode = wal; pragma synchronous = normal; pragma foreign_keys = on; pragma cache_size = -65536; pragma temp_store = memory; pragma mmap_size = 0; pragma wal_autocheckpoint = 16384";
 /// Events of the design that commits each by itself.
 const NAIVE_EVENTS: u64 = 2_000;
 
