@@ -30,3 +30,23 @@ async fn readers_find_what_was_placed_while_the_query_service_was_away() {
     world.sees(order).at(1).await;
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_backlog_is_caught_up_exactly_through_kill_9() {
+    const KILLS: usize = 5;
+    const BACKLOG: usize = 4_000;
+    let mut world = World::start().await;
+    world.query.kill();
+    let load = Load::begin(&world, 16);
+    load.goes_on(BACKLOG).await;
+    for _ in 0..KILLS {
+        world.query.start().await;
+        world.query.kill();
+    }
+    world.query.start().await;
+    let acknowledged = load.end().await;
+
+    world.has_exactly(&acknowledged).await;
+    world.figures_are_right().await;
+    world.end().await;
+}

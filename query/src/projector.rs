@@ -132,7 +132,7 @@ impl Projector {
     #[must_use]
     pub fn building(mut self) -> Self {
         self.filling.beside = true;
-        Self { served: false, reader: self.reader.in_bulk(), ..self }
+        Self { served: false, ..self }
     }
 
     /// What it writes into.
@@ -211,6 +211,15 @@ impl Projector {
     /// When the database fails.
     pub async fn apply(&mut self, records: Vec<Record>) -> Result<Summary, store::Error> {
         let incoming = Incoming::read_all(records, self.default_currency).await;
+        self.apply_read(incoming).await
+    }
+
+    /// Applies records that were decoded already, by [`Incoming`].
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub async fn apply_read(&mut self, incoming: Vec<Incoming>) -> Result<Summary, store::Error> {
         let checkpoints = self.checkpoints.after(&incoming, self.reader.topic());
         self.write(incoming, &[], checkpoints, Origin::Topic).await
     }
@@ -253,8 +262,9 @@ impl Projector {
         }
     }
 
-    async fn project(&mut self, records: Vec<Record>) -> Result<Step, store::Error> {
-        let applied = self.apply(records).await;
+    async fn project(&mut self, records: Vec<Incoming>) -> Result<Step, store::Error> {
+        self.reader.read_ahead(records.len(), self.default_currency);
+        let applied = self.apply_read(records).await;
         if applied.is_err() {
             // What was read and not applied is read again, from the last checkpoint.
             self.reader.close();

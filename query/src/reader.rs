@@ -3,26 +3,27 @@
 //! Kafka does not tell when a topic is deleted and made anew: an offset then means another record, and reading on would
 //! skip silently. So a record that was applied is looked up again now and then, and must still be the same.
 
+mod ahead;
+
 use std::future::pending;
 use std::time::Duration;
 
 use chassis::kafka::consumer::{Consumer, record_at};
 use chassis::kafka::topic::{Unfit, end_offsets, verify};
 use chassis::kafka::{self, Brokers, TopicSpec};
-use domain::schema;
+use domain::{Currency, schema};
 use futures_util::future::try_join_all;
 use thiserror::Error;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin, Proof};
-use crate::intake::Record;
+use crate::intake::{Incoming, Record};
+use ahead::Ahead;
 
 /// The most records of one batch. SQLite writes a page of a table once in a transaction, however many of the rows that the
 /// transaction writes are on it.
-pub const BATCH_RECORDS_MAX: usize = 8_000;
-/// The same where nobody waits for a batch: a generation is built that is not served.
-const BULK_RECORDS_MAX: usize = 16_000;
+pub const BATCH_RECORDS_MAX: usize = 16_000;
 /// Records of one batch have so many bytes together, or less than their last one more. It is in memory several times: as
 /// records, events and rows.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -88,8 +89,8 @@ pub struct Opening {
 /// What waiting for the topic has brought.
 #[derive(Debug)]
 pub enum News {
-    /// Records; none when there are none for a while.
-    Records(Vec<Record>),
+    /// Records, decoded; none when there are none for a while.
+    Records(Vec<Incoming>),
     /// The topic was looked at and is the one that was read so far.
     Same(Option<Proof>),
 }
@@ -104,7 +105,10 @@ pub struct TopicReader {
     brokers: Brokers,
     spec: TopicSpec,
     consumer: Option<Consumer>,
-    batch_records_max: usize,
+    /// Where the consumer is while it reads ahead.
+    ahead: Option<Ahead>,
+    /// What it came back with.
+    ready: Option<ahead::Read>,
     next_look: Instant,
     look: Option<Look>,
     /// Something went wrong, which may have been more than it seems: nothing is read before the topic was looked at.
@@ -116,15 +120,17 @@ pub struct TopicReader {
 impl TopicReader {
     /// A reader of this topic that has not asked for it yet.
     pub fn new(brokers: Brokers, spec: TopicSpec) -> Self {
-        let batch_records_max = BATCH_RECORDS_MAX;
-        let next_look = Instant::now();
-        Self { brokers, spec, consumer: None, batch_records_max, next_look, look: None, doubtful: false, turn: 0 }
-    }
-
-    /// Reads larger batches: nobody waits for one.
-    #[must_use]
-    pub fn in_bulk(self) -> Self {
-        Self { batch_records_max: BULK_RECORDS_MAX, ..self }
+        Self {
+            brokers,
+            spec,
+            consumer: None,
+            ahead: None,
+            ready: None,
+            next_look: Instant::now(),
+            look: None,
+            doubtful: false,
+            turn: 0,
+        }
     }
 
     /// Another reader of this topic, to survey it.
@@ -140,12 +146,14 @@ impl TopicReader {
 
     /// Whether it reads.
     pub fn is_open(&self) -> bool {
-        self.consumer.is_some()
+        self.consumer.is_some() || self.ahead.is_some()
     }
 
     /// Stops reading; the next reading starts with [`TopicReader::survey`].
     pub fn close(&mut self) {
         self.consumer = None;
+        self.ahead = None;
+        self.ready = None;
         self.look = None;
     }
 
@@ -185,21 +193,22 @@ impl TopicReader {
     /// When the client cannot be built.
     pub fn open(&mut self, opening: &Opening) -> Result<(), NotReadable> {
         let consumer = Consumer::assign(&self.brokers, &self.spec.name, &opening.positions, "order-query")?;
+        self.close();
         self.consumer = Some(consumer);
-        self.look = None;
         self.doubtful = false;
         self.next_look = Instant::now() + LOOK_INTERVAL;
         Ok(())
     }
 
-    /// Waits for records, or for the end of a look at the topic. Dropping this future loses nothing.
+    /// Waits for records, or for the end of a look at the topic. Messages that name no currency are in `default_currency`. Dropping this future loses nothing.
     ///
     /// # Errors
     ///
     /// When the topic cannot be read. [`NotReadable::Kafka`] may go away by itself; after all others, survey again.
     /// [`NotReadable::Replaced`] when it is another topic than the one that was read.
-    pub async fn next(&mut self) -> Result<News, NotReadable> {
-        let Self { consumer: Some(consumer), look, doubtful, batch_records_max, .. } = self else {
+    pub async fn next(&mut self, default_currency: Currency) -> Result<News, NotReadable> {
+        self.catch_up().await?;
+        let Self { consumer: Some(consumer), look, ready, doubtful, .. } = self else {
             return Ok(News::Records(Vec::new()));
         };
         let polls = !*doubtful;
@@ -207,6 +216,17 @@ impl TopicReader {
             match look {
                 Some(look) => look.await,
                 None => pending().await,
+            }
+        };
+        let read = async {
+            match ready.take() {
+                Some(read) => read,
+                None => {
+                    let messages = consumer.poll_sized(BATCH_RECORDS_MAX, BATCH_BYTES_MAX, POLL_WAIT).await?;
+                    // This waits for nothing, so nobody can drop it with the messages in its hands.
+                    let records = messages.into_iter().map(Record::from).collect();
+                    Ok(Incoming::read_all(records, default_currency).await)
+                }
             }
         };
         tokio::select! {
@@ -218,8 +238,8 @@ impl TopicReader {
                 let thread = |source| kafka::Error::Thread { doing: "looking at the topic", source };
                 Ok(News::Same(looked.map_err(thread)??))
             }
-            polled = consumer.poll_sized(*batch_records_max, BATCH_BYTES_MAX, POLL_WAIT), if polls => match polled {
-                Ok(messages) => Ok(News::Records(messages.into_iter().map(Record::from).collect())),
+            read = read, if polls => match read {
+                Ok(records) => Ok(News::Records(records)),
                 Err(error) => {
                     // A look that began before says nothing of what has happened.
                     self.look = None;
@@ -344,7 +364,9 @@ mod tests {
         let mut read = 0;
         let reading = async {
             while read < 2 {
-                let News::Records(records) = reader.next().await.unwrap() else { panic!("nobody answered") };
+                let News::Records(records) = reader.next("USD".parse().unwrap()).await.unwrap() else {
+                    panic!("nobody answered")
+                };
                 if read == 0 && !records.is_empty() {
                     publish(&spec).await;
                 }

@@ -30,7 +30,7 @@ impl Row {
 
 const CORRELATION: &str = "0193a1b2-0000-7000-8000-000000000012";
 
-/// One transaction of prepared statements, a statement per row; the sums of a key once.
+/// One transaction of prepared statements, a statement per row, in the order of each table's key; the sums of a key once.
 pub(crate) fn write_sqlite(connection: &mut Connection, rows: &[Row]) {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
     {
@@ -55,9 +55,11 @@ pub(crate) fn write_sqlite(connection: &mut Connection, rows: &[Row]) {
             let message = &row.order.message;
             history.execute(params![id, event_id.as_bytes(), at, digest, message, CORRELATION, CORRELATION]).unwrap();
             changes.execute(params![row.offset(), id]).unwrap();
-            for sku in &row.order.skus {
-                products.execute(params![sku, at, id, total]).unwrap();
-            }
+        }
+        let mut lines: Vec<_> = rows.iter().flat_map(|row| row.order.skus.iter().map(move |sku| (sku, row))).collect();
+        lines.sort_unstable_by_key(|(sku, row)| (*sku, row.micros(), row.order.order_id));
+        for (sku, row) in lines {
+            products.execute(params![sku, row.micros(), row.id(), row.order.total.minor()]).unwrap();
         }
         let mut customers = prepare(
             "insert into customers (customer_id, currency, orders, cancellations, spend_minor, last_order_at, last_order_id) values (?, 'USD', 1, 0, '0', ?, ?) on conflict (customer_id, currency) do update set orders = orders + 1, last_order_at = excluded.last_order_at, last_order_id = excluded.last_order_id",

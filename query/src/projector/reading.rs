@@ -8,14 +8,14 @@ use chrono::Utc;
 use super::{Projector, report};
 use crate::checkpoint::Checkpoints;
 use crate::generation::{Age, Builder, FIRST, Generation, Source};
-use crate::intake::Record;
+use crate::intake::Incoming;
 use crate::metrics;
 use crate::reader::{News, NotReadable, Opening};
 use crate::store::{self, Turn};
 
 /// What reading brought.
 pub(super) enum Read {
-    Records(Vec<Record>),
+    Records(Vec<Incoming>),
     Nothing,
     NotReadable,
     NotOurTurn,
@@ -83,12 +83,14 @@ impl Projector {
         self.retried = false;
     }
 
-    async fn poll_and_look(&mut self) -> Result<Vec<Record>, NotReadable> {
+    async fn poll_and_look(&mut self) -> Result<Vec<Incoming>, NotReadable> {
         loop {
+            // Who looks asks the consumer.
+            self.reader.catch_up().await?;
             self.reader.look(&self.checkpoints);
             let news = tokio::select! {
                 biased;
-                news = self.reader.next() => news?,
+                news = self.reader.next(self.default_currency) => news?,
                 () = tokio::time::sleep_until(self.look_at.into()), if self.served => News::Records(Vec::new()),
             };
             match news {
@@ -105,7 +107,7 @@ impl Projector {
     }
 
     /// Surveys the topic and starts reading. What the store says counts, not what this process remembers.
-    async fn open(&mut self) -> Result<Result<Vec<Record>, NotReadable>, store::Error> {
+    async fn open(&mut self) -> Result<Result<Vec<Incoming>, NotReadable>, store::Error> {
         let mut transaction = self.writer.begin().await?;
         let checkpoints = transaction.checkpoints().await?;
         drop(transaction);

@@ -10,13 +10,14 @@ use chassis::testkit;
 use domain::{OrderEvent, Recorded, schema};
 use query::projector::Step;
 
-use crate::world::{Kind, World, on_both_stores, order, whole_life};
+use crate::world::{History, Kind, World, day, on_both_stores, order, whole_life};
 
 on_both_stores!(
     a_restart_goes_on_where_it_was,
     another_topic_is_read_from_its_beginning_over_the_rows_there_are,
     a_topic_that_is_not_there_yet_is_waited_for,
     a_topic_with_other_partitions_is_not_read,
+    a_backlog_is_applied_once_where_a_write_fails_in_the_middle,
 );
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -141,4 +142,42 @@ async fn a_topic_with_other_partitions_is_not_read(kind: Kind) {
     assert_eq!(world.count(HISTORY).await, 0);
     let shown = world.get("/projection").await.json();
     assert!(shown["topic"].as_str().unwrap().contains("partitions = 2, but 3 is required"), "{shown}");
+}
+
+async fn a_backlog_is_applied_once_where_a_write_fails_in_the_middle(kind: Kind) {
+    const ORDERS: u32 = 4_000;
+    let topic = Topic::made().await;
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for n in 0..ORDERS {
+        let history = History::new(order(n.into()), day(1)).created("customer-1", "USD", &[("a", 1, "1.00")]);
+        let mut events = history.paid("1.00", "USD").events;
+        second.extend(events.pop());
+        first.extend(events);
+    }
+    topic.publish(&first).await;
+    topic.publish(&second).await;
+    let mut world = topic.world(kind).await;
+    world
+        .tamper(
+            "create trigger stop before insert on order_history when new.version = 2 begin select raise(abort, 'as if'); end",
+            "alter table order_history add constraint stop check (version < 2)",
+        )
+        .await;
+    let mut applied = 0;
+    let failing = async {
+        loop {
+            match world.projector.step().await {
+                Ok(Step::Applied(summary)) => applied += summary.applied,
+                Ok(_) => {}
+                Err(_as_if) => break,
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, failing).await.unwrap();
+    assert_eq!(world.count(HISTORY).await, i64::try_from(applied).unwrap());
+    world.tamper("drop trigger stop", "alter table order_history drop constraint stop").await;
+    // What was read ahead of the write that failed is not taken for what comes after it.
+    let left = u64::from(2 * ORDERS) - u64::try_from(applied).unwrap();
+    assert_eq!(step_through(&mut world, left).await, (usize::try_from(left).unwrap(), 0));
+    assert_eq!(world.count("select count(*) from orders where version = 2").await, i64::from(ORDERS));
 }
