@@ -21,6 +21,7 @@ mod report;
 mod roles;
 mod rows;
 mod visible;
+mod warm;
 
 use std::time::Duration;
 
@@ -112,6 +113,9 @@ async fn measure(path: Path, plan: Plan) -> Vec<Row> {
     let mut rows = Vec::new();
     if asked(Path::Append) {
         rows.extend(append::measure(plan).await);
+    }
+    if [Path::Http, Path::Relay, Path::Rebuild, Path::Visible].into_iter().any(asked) {
+        warm::broker().await;
     }
     if asked(Path::Http) {
         rows.extend(http::measure(plan).await);

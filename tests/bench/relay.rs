@@ -22,11 +22,13 @@ use crate::report::{Row, median};
 use crate::rows::INSERT_500;
 use crate::{Plan, roles};
 
-const PARTITIONS: i32 = 6;
+/// Of every topic.
+pub(crate) const PARTITIONS: i32 = 6;
 /// How many messages the design that awaits each of them sends in a round.
 const EACH_AWAITED: usize = 5_000;
 
-async fn new_topic(prefix: &str) -> TopicSpec {
+/// A topic of its own.
+pub(crate) async fn new_topic(prefix: &str) -> TopicSpec {
     let spec = TopicSpec { name: testkit::topic(prefix), partitions: PARTITIONS, replication: 1 };
     topic::ensure(&testkit::brokers(), &spec).await.unwrap();
     spec
@@ -53,7 +55,8 @@ async fn records(pool: &PgPool, events: usize) -> Vec<Record> {
     rows.into_iter().map(record).collect()
 }
 
-fn producer() -> FutureProducer {
+/// A producer with the settings of the relay's, and room for a whole round.
+pub(crate) fn producer() -> FutureProducer {
     ClientConfig::new()
         .set("bootstrap.servers", testkit::brokers().0)
         .set("enable.idempotence", "true")

@@ -1,0 +1,63 @@
+//! A broker that has been running: one that was started a moment ago still compiles itself while it works, which takes a
+//! quarter of two cores, and no deployment's does.
+
+use std::time::{Duration, Instant};
+
+use chassis::kafka::TopicSpec;
+use chassis::kafka::consumer::Consumer;
+use futures_util::future::join_all;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use chassis::testkit;
+
+use crate::relay::{PARTITIONS, new_topic, producer};
+use crate::rows::PAYLOAD;
+
+/// For how long.
+const LENGTH: Duration = Duration::from_secs(20);
+/// So many at a time send one record after the other, so that many small requests come, as they do beside commands,
+const SENDERS: usize = 64;
+/// and every so often so many records are enqueued at once, as from a backlog.
+const BURST: usize = 20_000;
+const BURST_EACH: Duration = Duration::from_secs(2);
+
+/// Produces and consumes until the broker has compiled what that takes. Nothing of it is measured.
+pub(crate) async fn broker() {
+    let (producer, topic) = (producer(), new_topic("bench-warm").await);
+    let reading = tokio::spawn(read(topic.clone()));
+    let until = Instant::now() + LENGTH;
+    let senders = (0..SENDERS).map(|sender| {
+        let (producer, topic) = (producer.clone(), topic.name.clone());
+        async move {
+            let key = format!("sender-{sender}");
+            while Instant::now() < until {
+                producer.send_result(record(&topic, &key)).unwrap().await.unwrap().unwrap();
+            }
+        }
+    });
+    tokio::join!(join_all(senders), bursts(&producer, &topic.name, until));
+    reading.abort();
+}
+
+fn record<'r>(topic: &'r str, key: &'r str) -> FutureRecord<'r, str, str> {
+    FutureRecord::to(topic).key(key).payload(PAYLOAD)
+}
+
+async fn bursts(producer: &FutureProducer, topic: &str, until: Instant) {
+    while Instant::now() < until {
+        let keys: Vec<String> = (0..BURST).map(|n| n.to_string()).collect();
+        let acks: Vec<_> = keys.iter().map(|key| producer.send_result(record(topic, key)).unwrap()).collect();
+        for ack in join_all(acks).await {
+            ack.unwrap().unwrap();
+        }
+        tokio::time::sleep(BURST_EACH).await;
+    }
+}
+
+async fn read(topic: TopicSpec) {
+    let positions: Vec<(i32, i64)> = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
+    let mut consumer = Consumer::assign(&testkit::brokers(), &topic.name, &positions, "bench-warm").unwrap();
+    loop {
+        consumer.poll_batch(2_000, Duration::from_millis(200)).await.unwrap();
+    }
+}
