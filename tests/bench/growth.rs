@@ -13,9 +13,9 @@ use rusqlite::{Connection, params};
 
 use crate::Plan;
 use crate::events::{NewOrder, ORDERS_OF_CUSTOMER, new_order};
-use crate::http::new_topic;
 use crate::load::{Client, get};
 use crate::process::Process;
+use crate::relay::new_topic;
 use crate::report::{Row, median};
 use crate::rows::{INSERT_500, PAYLOAD, STATE};
 use crate::{append, roles};
@@ -95,13 +95,13 @@ fn fill_orders(writer: &mut Connection, numbers: Range<u64>, orders: u64) {
 
 /// How long the services take from their start to being ready, with so many orders behind them.
 async fn startups(log: &append::Ours, path: &str, size: u64) -> Vec<Row> {
-    let topic = new_topic("bench-startup").await;
+    let topic = new_topic("bench-startup").await.name;
     let started = Instant::now();
     let command = roles::command(log.database.url().expose(), &topic, true);
     let command_s = ready(&command, started).await;
     drop(command);
     // Nothing was read from a topic into this file, so it begins at the beginning of one.
-    let topic = new_topic("bench-startup").await;
+    let topic = new_topic("bench-startup").await.name;
     let started = Instant::now();
     let query = roles::query(&format!("sqlite://{path}"), &topic);
     let query_s = ready(&query, started).await;

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use chassis::kafka::{TopicSpec, topic};
-use chassis::testkit::{self, TestDatabase};
+use chassis::testkit::TestDatabase;
 use uuid::Uuid;
 
 use crate::Plan;
 use crate::load::{Load, closed_loop, post};
 use crate::peers::TUTORIAL_COMMANDS;
 use crate::process::{Cost, Process};
+use crate::relay::new_topic;
 use crate::report::{Row, median};
 use crate::roles;
 
@@ -49,13 +49,6 @@ impl Figures {
     }
 }
 
-/// A topic of its own.
-pub(crate) async fn new_topic(prefix: &str) -> String {
-    let spec = TopicSpec { name: testkit::topic(prefix), partitions: 6, replication: 1 };
-    topic::ensure(&testkit::brokers(), &spec).await.unwrap();
-    spec.name
-}
-
 /// New orders at `path`; keeps their ids.
 async fn place(process: &Process, plan: Plan, path: &'static str, keyed: bool) -> (Load, Cost) {
     let meter = process.meter();
@@ -91,7 +84,7 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
         TestDatabase::create(&command::MIGRATOR).await,
         TestDatabase::create(&command::MIGRATOR).await,
     );
-    let topic = new_topic("bench-http").await;
+    let topic = new_topic("bench-http").await.name;
     let ours = roles::command(ours_database.url().expose(), &topic, true);
     let alone = roles::command(alone_database.url().expose(), &topic, false);
     let naive = roles::baseline(naive_database.url().expose());

@@ -114,7 +114,7 @@ async fn measure(path: Path, plan: Plan) -> Vec<Row> {
     if asked(Path::Append) {
         rows.extend(append::measure(plan).await);
     }
-    if [Path::Http, Path::Relay, Path::Rebuild, Path::Visible].into_iter().any(asked) {
+    if [Path::Http, Path::Relay, Path::Rebuild, Path::Read, Path::Visible].into_iter().any(asked) {
         warm::broker().await;
     }
     if asked(Path::Http) {

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Plan;
 use crate::events::{NewOrder, new_order};
-use crate::http::new_topic;
 use crate::load::{Client, Load, closed_loop, get};
 use crate::peers::TUTORIAL_READS;
 use crate::process::{Cost, Process};
+use crate::relay::new_topic;
 use crate::report::{Row, median};
 use crate::roles;
 
@@ -53,7 +53,7 @@ struct World {
 
 impl World {
     async fn new(orders: u64) -> Self {
-        let topic = new_topic("bench-read").await;
+        let topic = new_topic("bench-read").await.name;
         let producer = Producer::connect(&testkit::brokers(), "bench").unwrap();
         for from in (0..orders).step_by(2_000) {
             let batch = (from..orders.min(from + 2_000)).map(|n| new_order(n, orders, ORDERS_OF_CUSTOMER));

@@ -23,10 +23,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::PARTITIONS;
-use crate::http::{ORDER, new_topic};
+use crate::http::ORDER;
 use crate::load::{Client, get, post};
 use crate::process::{Cost, Meter, Process};
 use crate::project::limit_of_postgres;
+use crate::relay::new_topic;
 use crate::report::Row;
 use crate::{Plan, append, roles};
 
@@ -60,7 +61,7 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
     let events = if plan.quick { EVENTS_QUICK } else { EVENTS };
     let database = TestDatabase::create(&command::MIGRATOR).await;
     fill(&database, events).await;
-    let topic = new_topic("bench-rebuild").await;
+    let topic = new_topic("bench-rebuild").await.name;
     let command = roles::command(database.url().expose(), &topic, true);
     published(&topic, events).await;
     let folder = tempfile::tempdir().unwrap();

@@ -10,20 +10,19 @@ use command::relay::log::{self, LoggedEvent};
 use command::relay::{Limits, Relay, Setup, Step};
 use futures_util::future::try_join_all;
 use rdkafka::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::{Header, OwnedHeaders, ToBytes};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::events::PARTITIONS;
 use crate::peers::DEBEZIUM_DRAIN;
 use crate::process::{Cost, Meter};
 use crate::report::{Row, median};
 use crate::rows::INSERT_500;
 use crate::{Plan, roles};
 
-/// Of every topic.
-pub(crate) const PARTITIONS: i32 = 6;
 /// How many messages the design that awaits each of them sends in a round.
 const EACH_AWAITED: usize = 5_000;
 
@@ -73,15 +72,26 @@ fn future_record<'r>(topic: &'r str, record: &'r Record) -> FutureRecord<'r, Str
     FutureRecord::to(topic).key(&record.key).payload(&record.payload).headers(record.headers.clone())
 }
 
+/// Enqueues all, then awaits all.
+pub(crate) async fn send_at_once<'r, K, P>(
+    producer: &FutureProducer,
+    records: impl Iterator<Item = FutureRecord<'r, K, P>>,
+) where
+    K: ToBytes + ?Sized + 'r,
+    P: ToBytes + ?Sized + 'r,
+{
+    let acks: Vec<_> =
+        records.map(|record| producer.send_result(record).map_err(|(error, _record)| error).unwrap()).collect();
+    for ack in try_join_all(acks).await.unwrap() {
+        ack.unwrap();
+    }
+}
+
 /// librdkafka with everything in memory, enqueued at once: what the broker and the library take at most.
 async fn round_of_limit(records: &[Record]) -> f64 {
     let (producer, topic) = (producer(), new_topic("bench-limit").await);
     let started = Instant::now();
-    let acks: Vec<_> =
-        records.iter().map(|record| producer.send_result(future_record(&topic.name, record)).unwrap()).collect();
-    for ack in try_join_all(acks).await.unwrap() {
-        ack.unwrap();
-    }
+    send_at_once(&producer, records.iter().map(|record| future_record(&topic.name, record))).await;
     records.len() as f64 / started.elapsed().as_secs_f64()
 }
 

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 
 use crate::Plan;
 use crate::events::PARTITIONS;
-use crate::http::{ORDER, new_topic};
+use crate::http::ORDER;
 use crate::load::{Client, get, post};
 use crate::process::{Cost, Process};
+use crate::relay::new_topic;
 use crate::report::{Row, median, percentile_ms};
 use crate::roles;
 
@@ -157,7 +158,7 @@ struct World {
 impl World {
     async fn start() -> Self {
         let database = TestDatabase::create(&command::MIGRATOR).await;
-        let topic = new_topic("bench-visible").await;
+        let topic = new_topic("bench-visible").await.name;
         let command = roles::command(database.url().expose(), &topic, true);
         let folder = tempfile::tempdir().unwrap();
         let query = roles::query(&format!("sqlite://{}", folder.path().join("orders.db").display()), &topic);

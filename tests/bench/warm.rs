@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use chassis::kafka::TopicSpec;
 use chassis::kafka::consumer::Consumer;
+use chassis::testkit;
 use futures_util::future::join_all;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use chassis::testkit;
-
-use crate::relay::{PARTITIONS, new_topic, producer};
+use crate::events::PARTITIONS;
+use crate::relay::{new_topic, producer, send_at_once};
 use crate::rows::PAYLOAD;
 
 /// For how long.
@@ -37,6 +37,8 @@ pub(crate) async fn broker() {
     });
     tokio::join!(join_all(senders), bursts(&producer, &topic.name, until));
     reading.abort();
+    // It reads until then, or something is wrong.
+    assert!(reading.await.unwrap_err().is_cancelled());
 }
 
 fn record<'r>(topic: &'r str, key: &'r str) -> FutureRecord<'r, str, str> {
@@ -46,10 +48,7 @@ fn record<'r>(topic: &'r str, key: &'r str) -> FutureRecord<'r, str, str> {
 async fn bursts(producer: &FutureProducer, topic: &str, until: Instant) {
     while Instant::now() < until {
         let keys: Vec<String> = (0..BURST).map(|n| n.to_string()).collect();
-        let acks: Vec<_> = keys.iter().map(|key| producer.send_result(record(topic, key)).unwrap()).collect();
-        for ack in join_all(acks).await {
-            ack.unwrap().unwrap();
-        }
+        send_at_once(producer, keys.iter().map(|key| record(topic, key))).await;
         tokio::time::sleep(BURST_EACH).await;
     }
 }
