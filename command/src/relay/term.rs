@@ -157,7 +157,8 @@ impl Term {
             return Ok(None);
         };
         let ahead = async { Ok(self.progress.read(connection, Some(seq), rows_max).await?) };
-        let (delivered, next) = tokio::try_join!(self.deliver(events), ahead)?;
+        // The question goes out first: PostgreSQL works on it while this task builds and enqueues the records.
+        let (next, delivered) = tokio::try_join!(ahead, self.deliver(events))?;
         if self.note(&delivered) {
             self.restore(connection, BACKWARDS).await?;
             self.send(connection, events).await?;
