@@ -69,6 +69,9 @@ pub fn connect_options(url: &Secret, application_name: &str, role: Option<&str>)
         // Short statements: compiling one takes longer than running it, and a planner that is told to prefer an index
         // believes the other way to be expensive enough for it (18 ms instead of 0.2 for saving the relay's progress).
         ("jit", "off"),
+        // For the same reason: starting a process and its shared memory takes longer than to count what the relay has not
+        // published yet, which was done with two of them for every batch.
+        ("max_parallel_workers_per_gather", "0"),
     ]);
     match role {
         None => Ok(options),
