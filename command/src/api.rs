@@ -6,6 +6,8 @@ mod orders;
 mod products;
 mod request;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -21,8 +23,8 @@ use crate::executor::Executor;
 
 pub use answer::render;
 
-/// What the handlers need.
-#[derive(Debug, Clone)]
+/// What the handlers need, shared by all of them.
+#[derive(Debug)]
 pub struct Api {
     /// Where commands go.
     pub executor: Executor,
@@ -57,10 +59,10 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// All routes of the API with their documentation.
 pub fn router(api: Api) -> Router {
     let (router, openapi) = routes().split_for_parts();
-    router.with_state(api).merge(docs::router(openapi))
+    router.with_state(Arc::new(api)).merge(docs::router(openapi))
 }
 
-fn routes() -> OpenApiRouter<Api> {
+fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(orders::routes())
         .merge(products::routes())
@@ -70,9 +72,9 @@ fn routes() -> OpenApiRouter<Api> {
 /// Admits a command, or refuses it before its body is read. Held to the end of the request.
 struct AdmittedCommand(#[expect(dead_code, reason = "held for its drop")] Permit);
 
-impl FromRequestParts<Api> for AdmittedCommand {
+impl FromRequestParts<Arc<Api>> for AdmittedCommand {
     type Rejection = Problem;
-    async fn from_request_parts(_parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(_parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         api.commands.try_enter().map(Self)
     }
 }
@@ -80,9 +82,9 @@ impl FromRequestParts<Api> for AdmittedCommand {
 /// Admits a look-up.
 struct AdmittedRead(#[expect(dead_code, reason = "held for its drop")] Permit);
 
-impl FromRequestParts<Api> for AdmittedRead {
+impl FromRequestParts<Arc<Api>> for AdmittedRead {
     type Rejection = Problem;
-    async fn from_request_parts(_parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(_parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         api.reads.try_enter().map(Self)
     }
 }

@@ -111,6 +111,7 @@ fn main() {
 async fn measure(path: Path, plan: Plan) -> Vec<Row> {
     let asked = |one| path == one || path == Path::All;
     let mut rows = Vec::new();
+    warm::log_files().await;
     if asked(Path::Append) {
         rows.extend(append::measure(plan).await);
     }

@@ -1,11 +1,12 @@
-//! A broker that has been running: one that was started a moment ago still compiles itself while it works, which takes a
-//! quarter of two cores, and no deployment's does.
+//! Servers that have been running, as every deployment's have. A broker that was started a moment ago still compiles itself
+//! while it works, which takes a quarter of two cores; a PostgreSQL makes the files of its write-ahead log one by one, and
+//! every commit waits for each of them.
 
 use std::time::{Duration, Instant};
 
 use chassis::kafka::TopicSpec;
 use chassis::kafka::consumer::Consumer;
-use chassis::testkit;
+use chassis::testkit::{self, TestDatabase};
 use futures_util::future::join_all;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
@@ -20,6 +21,24 @@ const SENDERS: usize = 64;
 /// and every so often so many records are enqueued at once, as from a backlog.
 const BURST: usize = 20_000;
 const BURST_EACH: Duration = Duration::from_secs(2);
+
+/// So many files of 16 MiB hold the write-ahead log at its largest (`max_wal_size`).
+const LOG_FILES: usize = 128;
+
+/// Fills the write-ahead log's files once, so that PostgreSQL uses them again from here on. To make one, it writes it full of
+/// zeroes and flushes it, for 10 to 50 ms.
+pub(crate) async fn log_files() {
+    let database = TestDatabase::create(&command::MIGRATOR).await;
+    let pool = database.pool();
+    for _file in 0..LOG_FILES {
+        // With nothing in it a file is not left for the next one.
+        sqlx::raw_sql("select pg_logical_emit_message(false, 'bench', ''); select pg_switch_wal()")
+            .execute(&pool)
+            .await
+            .unwrap();
+    }
+    sqlx::raw_sql("checkpoint").execute(&pool).await.unwrap();
+}
 
 /// Produces and consumes until the broker has compiled what that takes. Nothing of it is measured.
 pub(crate) async fn broker() {

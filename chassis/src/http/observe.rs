@@ -84,7 +84,6 @@ async fn observe(mut request: Request, next: Next) -> Response {
         "request",
         http.method = method,
         http.route = observation.route(),
-        http.status = tracing::field::Empty,
         request.id = id.as_str(),
         trace.id = trace.trace_id(),
     );
@@ -98,7 +97,6 @@ async fn observe(mut request: Request, next: Next) -> Response {
         Problem::internal_silent().outcome(Outcome::Unknown).into_response()
     });
     let status = response.status();
-    span.record("http.status", status.as_u16());
     span.in_scope(|| observation.finish(status));
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id.0);

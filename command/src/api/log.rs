@@ -1,5 +1,7 @@
 //! The event log for readers that build themselves anew when the topic cannot tell them everything.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chassis::http::extract::Query;
@@ -20,7 +22,7 @@ use crate::relay::log::{self, LoggedEvent};
 const PAGE_EVENTS_MAX: u32 = 5_000;
 const PAGE_EVENTS: u32 = 1_000;
 
-pub(super) fn routes() -> OpenApiRouter<Api> {
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(page))
 }
 
@@ -83,7 +85,7 @@ fn place(text: &str) -> Option<(Uuid, i32)> {
     )
 )]
 async fn page(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     _admitted: AdmittedRead,
     Query(query): Query<PageQuery>,
 ) -> Result<Response, Problem> {

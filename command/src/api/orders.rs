@@ -1,5 +1,7 @@
 //! The commands on orders.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::Response;
 use chassis::http::extract::{OptionalRawJson, Path, RawJson};
@@ -16,7 +18,7 @@ use super::answer::{OrderBody, respond, unavailable};
 use super::request::Context;
 use super::{AdmittedCommand, Api};
 
-pub(super) fn routes() -> OpenApiRouter<Api> {
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(create))
         .routes(routes!(change_items))
@@ -119,7 +121,7 @@ async fn priced(api: &Api, items: Vec<ItemIn>) -> Result<Vec<DraftLine>, Problem
     )
 )]
 async fn create(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     _admitted: AdmittedCommand,
     context: Context,
     RawJson { value, bytes }: RawJson<CreateIn>,
@@ -147,7 +149,7 @@ async fn create(
     )
 )]
 async fn change_items(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     _admitted: AdmittedCommand,
     Path(order_id): Path<OrderId>,
     context: Context,
@@ -169,7 +171,7 @@ async fn change_items(
     )
 )]
 async fn pay(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     _admitted: AdmittedCommand,
     Path(order_id): Path<OrderId>,
     context: Context,
@@ -191,7 +193,7 @@ async fn pay(
     )
 )]
 async fn ship(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     _admitted: AdmittedCommand,
     Path(order_id): Path<OrderId>,
     context: Context,
@@ -215,7 +217,7 @@ async fn ship(
     )
 )]
 async fn deliver(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     _admitted: AdmittedCommand,
     Path(order_id): Path<OrderId>,
     context: Context,
@@ -236,7 +238,7 @@ async fn deliver(
     )
 )]
 async fn cancel(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     _admitted: AdmittedCommand,
     Path(order_id): Path<OrderId>,
     context: Context,

@@ -1,6 +1,7 @@
 //! The catalogue's prices.
 
 use std::fmt;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header::LINK;
@@ -23,7 +24,7 @@ use crate::catalog::Product;
 const PAGE_PRODUCTS_MAX: u32 = 200;
 const PAGE_PRODUCTS: u32 = 50;
 
-pub(super) fn routes() -> OpenApiRouter<Api> {
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put))
 }
 
@@ -117,7 +118,7 @@ struct PageQuery {
     responses((status = 200, description = "A page; `Link: rel=\"next\"` when there is more", body = [ProductBody]))
 )]
 async fn list(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     _admitted: AdmittedRead,
     Query(page): Query<PageQuery>,
 ) -> Result<Response, Problem> {
@@ -147,7 +148,7 @@ fn next_link(last: &Sku, limit: u32) -> String {
         (status = 404, description = "No such product", body = Problem, content_type = "application/problem+json"),
     )
 )]
-async fn get(State(api): State<Api>, _admitted: AdmittedRead, Path(sku): Path<Sku>) -> Result<Response, Problem> {
+async fn get(State(api): State<Arc<Api>>, _admitted: AdmittedRead, Path(sku): Path<Sku>) -> Result<Response, Problem> {
     match api.catalog.product(&sku).await.map_err(|error| unavailable(&error))? {
         Some(product) => Ok(axum::Json(ProductBody::from(product)).into_response()),
         None => Err(unknown(&sku)),
@@ -164,7 +165,7 @@ async fn get(State(api): State<Api>, _admitted: AdmittedRead, Path(sku): Path<Sk
     )
 )]
 async fn put(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
     _admitted: AdmittedCommand,
     Path(sku): Path<Sku>,
     Json(product): Json<ProductIn>,

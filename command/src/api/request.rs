@@ -1,5 +1,7 @@
 //! The headers of a command: who asks, under which key, having seen which version.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -38,10 +40,10 @@ impl Context {
     }
 }
 
-impl FromRequestParts<Api> for Context {
+impl FromRequestParts<Arc<Api>> for Context {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
         let traceparent = TraceParent::from_request_parts(parts, api).await.ok().map(|parent| parent.to_string());
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.as_str().to_owned());
         let correlation_id = name(&parts.headers, "x-correlation-id")?.or_else(|| request_id.clone());
