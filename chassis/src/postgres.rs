@@ -188,6 +188,9 @@ mod tests {
         for setting in ["statement_timeout=5s", "lock_timeout=2s", "role=cashier"] {
             assert!(text.contains(setting), "{text}");
         }
+        for costly in ["jit=off", "max_parallel_workers_per_gather=0"] {
+            assert!(text.contains(costly), "{text}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ const GATHER_EVENTS_MIN: usize = 16;
 /// Then the next batch gathers for so long for each event of the last one,
 const GATHER_PER_EVENT: Duration = Duration::from_micros(60);
 /// and for no longer than this.
-const GATHER_MAX: Duration = Duration::from_millis(25);
+const GATHER_MAX: Duration = Duration::from_millis(10);
 
 /// Why a step of the relay failed. It is tried again from the saved progress.
 #[derive(Debug, Error)]

@@ -130,12 +130,14 @@ fn settings(port: u16, connections_max: u16) -> Vec<String> {
     settings
 }
 
-/// What the private server and the one in docker-compose.yml have in common. An acknowledged order is on disk.
-const SHARED_SETTINGS: [&str; 6] = [
+/// What the private server and the one in docker-compose.yml have in common. An acknowledged order is on disk. Files of the
+/// write-ahead log are kept and used again rather than made anew, for which every commit would wait.
+const SHARED_SETTINGS: [&str; 7] = [
     "fsync=on",
     "full_page_writes=on",
     "synchronous_commit=on",
     "max_wal_size=2GB",
+    "min_wal_size=1GB",
     "timezone=UTC",
     "log_timezone=UTC",
 ];
