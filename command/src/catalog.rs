@@ -45,8 +45,8 @@ pub struct Product {
     pub name: Option<String>,
 }
 
-/// The products in PostgreSQL, with recent prices in memory. Cheap to clone.
-#[derive(Debug, Clone)]
+/// The products in PostgreSQL, with recent prices in memory.
+#[derive(Debug)]
 pub struct Catalog {
     pool: PgPool,
     /// None: the SKU has no price.

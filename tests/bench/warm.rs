@@ -22,15 +22,18 @@ const SENDERS: usize = 64;
 const BURST: usize = 20_000;
 const BURST_EACH: Duration = Duration::from_secs(2);
 
-/// So many files of 16 MiB hold the write-ahead log at its largest (`max_wal_size`).
-const LOG_FILES: usize = 128;
-
-/// Fills the write-ahead log's files once, so that PostgreSQL uses them again from here on. To make one, it writes it full of
+/// Fills as many files as the write-ahead log has at its largest, so that PostgreSQL uses them again from here on. To make one, it writes it full of
 /// zeroes and flushes it, for 10 to 50 ms.
 pub(crate) async fn log_files() {
     let database = TestDatabase::create(&command::MIGRATOR).await;
     let pool = database.pool();
-    for _file in 0..LOG_FILES {
+    let files: i64 = sqlx::query_scalar(
+        "select pg_size_bytes(current_setting('max_wal_size')) / pg_size_bytes(current_setting('wal_segment_size'))",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    for _file in 0..files {
         // With nothing in it a file is not left for the next one.
         sqlx::raw_sql("select pg_logical_emit_message(false, 'bench', ''); select pg_switch_wal()")
             .execute(&pool)
