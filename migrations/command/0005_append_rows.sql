@@ -1,6 +1,6 @@
--- `append` again, with rows in place of columns: PostgreSQL unpacks one array of rows in less than half the time that it takes
--- for eleven arrays, and binds eight parameters sooner than twenty-eight (docs/DESIGN.md). The procedure of 0004 stays
--- for services that were started before this migration; nothing else calls it.
+-- `append` again, with rows in place of columns: PostgreSQL unpacks one array of rows sooner than eleven arrays, and binds five
+-- parameters sooner than twenty-eight (docs/DESIGN.md). The procedure of 0004 stays for services that were started before
+-- this migration; nothing else calls it.
 
 -- Rows of `events`, in the order of its columns.
 create type appended_event as (
