@@ -29,9 +29,9 @@ pub(crate) use term::Term;
 
 use crate::metrics::{RELAY_FAILURES, RELAY_OWNER};
 
-/// From so many events in a batch on, events come faster than batches are published one after the other.
-const GATHER_EVENTS_MIN: usize = 16;
-/// Then the next batch gathers for so long for each event of the last one,
+/// With more events in a batch than this, they come so fast that what a batch costs is worth sharing among more of them.
+const GATHER_EVENTS_MIN: usize = 64;
+/// Then the next batch gathers for so long for each event of the last one beyond those,
 const GATHER_PER_EVENT: Duration = Duration::from_micros(60);
 /// and for no longer than this.
 const GATHER_MAX: Duration = Duration::from_millis(10);
@@ -197,11 +197,11 @@ impl Relay {
     /// How long to rest after a batch, so that more comes together while events come fast: what a batch costs the database
     /// and the broker is then shared by more of them. A backlog is not kept waiting.
     fn gathering(&self, events: usize) -> Duration {
-        if (GATHER_EVENTS_MIN..self.setup.limits.batch_events_max).contains(&events) {
-            GATHER_PER_EVENT.saturating_mul(u32::try_from(events).unwrap_or(u32::MAX)).min(GATHER_MAX)
-        } else {
-            Duration::ZERO
+        if events >= self.setup.limits.batch_events_max {
+            return Duration::ZERO;
         }
+        let beyond = u32::try_from(events.saturating_sub(GATHER_EVENTS_MIN)).unwrap_or(u32::MAX);
+        GATHER_PER_EVENT.saturating_mul(beyond).min(GATHER_MAX)
     }
 
     /// Publishes what is left, within reason, and gives the lease back, so that another relay can take over at once.
