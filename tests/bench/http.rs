@@ -115,17 +115,12 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
             .cost(&figures.cost())
     };
     let p99 = |name, figures: &Figures| Row::new(name, figures.p99_ms(), "ms").at_most(1.0, 8.0, "at most 8 ms");
-    let peer = |name, figures: &Figures| {
-        Row::new(name, figures.rate(), "cmd/s")
-            .limit(limit * TUTORIAL_COMMANDS, "the tutorial's service, quoted")
-            .at_least(15.0, limit * TUTORIAL_COMMANDS, "15x the tutorial's")
-    };
     vec![
         row("http, new orders, relay beside", &new, &new_naive).at_least(4.0, new_naive.rate(), "4x naive"),
         p99("http, new orders, relay beside, p99", &new).naive(new_naive.p99_ms()),
-        peer("http, new orders, relay beside, a peer", &new),
+        TUTORIAL_COMMANDS.row("http, new orders, relay beside, a peer", new.rate(), "cmd/s", limit),
         row("http, new orders", &new_alone, &new_naive).at_least(4.0, new_naive.rate(), "4x naive"),
-        peer("http, new orders, a peer", &new_alone),
+        TUTORIAL_COMMANDS.row("http, new orders, a peer", new_alone.rate(), "cmd/s", limit),
         p99("http, new orders, p99", &new_alone).naive(new_naive.p99_ms()),
         row("http, with Idempotency-Key, relay beside", &keyed, &new_naive).at_least(0.8, new.rate(), "0.8 of without"),
         row("http, existing orders", &paid, &paid_naive).at_least(4.0, paid_naive.rate(), "4x naive"),

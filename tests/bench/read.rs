@@ -199,9 +199,7 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
     vec![
         one.at_least(0.75, limit, "0.75 of a constant"),
         over.at_least(2.0, naive, "2x a query per request"),
-        Row::new("read, one order, a peer", ours, "req/s")
-            .limit(limit * TUTORIAL_READS, "the tutorial's dict, quoted")
-            .at_least(18.0, limit * TUTORIAL_READS, "18x the tutorial's"),
+        TUTORIAL_READS.row("read, one order, a peer", ours, "req/s", limit),
         hot.at_least(0.5, hot_limit, "0.5 of a constant"),
         lists.at_least(0.9, lists_limit, "0.9 of a prepared statement"),
         unchanged.at_least(0.75, limit, "0.75 of a constant"),

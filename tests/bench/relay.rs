@@ -200,9 +200,7 @@ pub(crate) async fn measure(plan: Plan) -> Vec<Row> {
     vec![
         row("relay, backlog").at_least(0.65, limit, "0.65 of the limit"),
         row("relay, backlog, over each awaited").at_least(30.0, naive, "30x each awaited"),
-        Row::new("relay, backlog, a peer", ours, "ev/s")
-            .limit(limit * DEBEZIUM_DRAIN, "Debezium's drain, quoted")
-            .at_least(1.7, limit * DEBEZIUM_DRAIN, "1.7x Debezium's"),
+        DEBEZIUM_DRAIN.row("relay, backlog, a peer", ours, "ev/s", limit),
         Row::new("relay, a process, memory", memory_mib, "MiB").at_most(1.0, 100.0, "at most 100 MiB"),
     ]
 }
