@@ -29,8 +29,8 @@ pub(crate) use term::Term;
 
 use crate::metrics::{RELAY_FAILURES, RELAY_OWNER};
 
-/// With more events in a batch than this, they come so fast that what a batch costs is worth sharing among more of them.
-const GATHER_EVENTS_MIN: usize = 64;
+/// So many events of a batch make nobody wait. With more, they come so fast that what a batch costs is worth sharing.
+const GATHER_EVENTS_FREE: usize = 64;
 /// Then the next batch gathers for so long for each event of the last one beyond those,
 const GATHER_PER_EVENT: Duration = Duration::from_micros(60);
 /// and for no longer than this.
@@ -200,7 +200,7 @@ impl Relay {
         if events >= self.setup.limits.batch_events_max {
             return Duration::ZERO;
         }
-        let beyond = u32::try_from(events.saturating_sub(GATHER_EVENTS_MIN)).unwrap_or(u32::MAX);
+        let beyond = u32::try_from(events.saturating_sub(GATHER_EVENTS_FREE)).unwrap_or(u32::MAX);
         GATHER_PER_EVENT.saturating_mul(beyond).min(GATHER_MAX)
     }
 
