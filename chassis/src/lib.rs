@@ -9,6 +9,8 @@
 pub mod config;
 pub mod telemetry;
 
+pub mod outage;
+
 pub mod metrics;
 
 pub mod tasks;

@@ -1,20 +1,26 @@
 //! PostgreSQL: how we connect, and which servers we refuse.
 
+mod pool;
+
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use sqlx::ConnectOptions as _;
+use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{Connection as _, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::config::Secret;
+pub use pool::{ask, in_time, is_alive, pool};
 
-/// How long a request waits for a connection of the pool.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long opening a session may take, from the first packet to the server's word that it is ready.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 
-/// How long a connection lives; replacing it now and then returns what a server process has hoarded.
-const CONNECTION_LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
+/// How long migrations may take, with the wait for another node that migrates.
+const MIGRATE_DEADLINE: Duration = Duration::from_secs(30 * 60);
+
+/// How long saying goodbye to a server may take. One that is not told notices by itself.
+const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Why a database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +40,9 @@ pub enum Error {
     /// A migration failed, or the database is newer than this binary.
     #[error("the migrations failed")]
     Migrate(#[source] MigrateError),
+    /// The migrations did not end, or the server stopped answering. What was not finished is rolled back.
+    #[error("the migrations did not end within {} minutes", MIGRATE_DEADLINE.as_secs() / 60)]
+    MigrateTooLong,
 }
 
 /// A server that may lose what it has acknowledged (rules R20).
@@ -52,10 +61,14 @@ pub enum Unsafe {
     Unverified(#[source] sqlx::Error),
 }
 
-/// Options of one session: the URL, our name, our deadlines, and optionally a role to act as.
+/// Options of one session: the URL, our name, the server's deadlines, and optionally a role to act as.
 ///
-/// Deadlines are the server's, because a deadline of ours would drop a future in the middle of a
-/// transaction (rules R2). `role` takes effect at connect, as `set role` would.
+/// The server's deadlines end a statement and keep the session. A server that cannot be reached any more keeps none of
+/// them, so whoever waits needs a deadline of its own as well: [`ask`], [`in_time`], [`connect`].
+///
+/// Whatever decides what our statements mean is set here for every session, because the defaults of a role or a
+/// database may be anything. `search_path` is left alone: where the tables are is the operator's choice.
+/// `role` takes effect at connect, as `set role` would.
 ///
 /// # Errors
 ///
@@ -66,6 +79,18 @@ pub fn connect_options(url: &Secret, application_name: &str, role: Option<&str>)
         ("statement_timeout", "5s"),
         ("lock_timeout", "2s"),
         ("idle_in_transaction_session_timeout", "10s"),
+        // A lane or a relay may be idle for a night.
+        ("idle_session_timeout", "0"),
+        // Statements wait for each other's locks and then look again, which no other level does (rules R4).
+        ("default_transaction_isolation", "read committed"),
+        ("default_transaction_read_only", "off"),
+        ("default_transaction_deferrable", "off"),
+        ("standard_conforming_strings", "on"),
+        // When a client is gone without a word, the server ends its session, and with it its locks, within 15 seconds.
+        ("tcp_keepalives_idle", "5"),
+        ("tcp_keepalives_interval", "2"),
+        ("tcp_keepalives_count", "5"),
+        ("tcp_user_timeout", "15s"),
         // Short statements: compiling one takes longer than running it, and a planner that is told to prefer an index
         // believes the other way to be expensive enough for it (18 ms instead of 0.2 for saving the relay's progress).
         ("jit", "off"),
@@ -80,36 +105,22 @@ pub fn connect_options(url: &Secret, application_name: &str, role: Option<&str>)
     }
 }
 
+/// Opens a session of its own, within a deadline.
+///
+/// # Errors
+///
+/// When the server cannot be reached, refuses us, or does not answer in time.
+pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    in_time(CONNECT_DEADLINE, options.connect()).await
+}
+
+/// Closes a session. A server that does not answer is not waited for.
+pub async fn disconnect(connection: PgConnection) {
+    let _gone_anyway = in_time(CLOSE_DEADLINE, connection.close()).await;
+}
+
 fn is_identifier(role: &str) -> bool {
     !role.is_empty() && role.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// A pool of exactly `connections` connections, opened in the background at once.
-///
-/// Must be called on a Tokio runtime. An unreachable server is no error here, but one of every acquire.
-///
-/// As many at least as at most, because the pool, once it decided to open a connection, does not look at
-/// those that come back meanwhile. Nothing is tested before use: that is a round trip each time, and every
-/// caller has to cope with a connection that breaks one statement later anyway.
-pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
-    let pool = PgPoolOptions::new()
-        .min_connections(connections)
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .max_lifetime(CONNECTION_LIFETIME_MAX)
-        .idle_timeout(None)
-        .test_before_acquire(false)
-        .connect_lazy_with(options);
-    tokio::spawn(open_all(pool.clone(), connections));
-    pool
-}
-
-/// Opens every connection of a lazy pool. With a lifetime and without an idle timeout, sqlx 0.9 would open
-/// the missing ones only when the first lifetime is over. Ends within [`ACQUIRE_TIMEOUT`].
-async fn open_all(pool: PgPool, connections: u32) {
-    let held = join_all((0..connections).map(|_| pool.acquire())).await;
-    let opened = held.iter().filter(|connection| connection.is_ok()).count();
-    tracing::debug!(opened, connections, "the pool is open");
 }
 
 /// Brings the database up to date, under the migrator's own advisory lock.
@@ -120,10 +131,15 @@ async fn open_all(pool: PgPool, connections: u32) {
 pub async fn migrate(options: &PgConnectOptions, migrator: &'static Migrator) -> Result<(), Error> {
     // A migration may take longer than a request, and waits for another node that migrates.
     let patient = options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
-    let mut connection = PgConnection::connect_with(&patient).await.map_err(Error::Unreachable)?;
+    let mut connection = connect(&patient).await.map_err(Error::Unreachable)?;
     // Not `run`: of its future the compiler cannot see that it may move between threads.
-    migrator.run_direct(None, &mut connection, false).await.map_err(Error::Migrate)?;
-    connection.close().await.map_err(Error::Unreachable)
+    let migrated = migrator.run_direct(None, &mut connection, false);
+    match tokio::time::timeout(MIGRATE_DEADLINE, migrated).await {
+        Ok(migrated) => migrated.map_err(Error::Migrate)?,
+        Err(_elapsed) => return Err(Error::MigrateTooLong),
+    }
+    disconnect(connection).await;
+    Ok(())
 }
 
 /// Refuses a server whose settings let an acknowledged commit get lost (rules R20).
@@ -162,6 +178,17 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// What the server has run out of, when that is why it refused: disk, memory or connections (class 53).
+pub fn exhausted(error: &sqlx::Error) -> Option<&'static str> {
+    match error.as_database_error()?.code()?.as_ref() {
+        "53100" => Some("the disk is full"),
+        "53200" => Some("the memory is used up"),
+        "53300" => Some("the connections are used up"),
+        code if code.starts_with("53") => Some("a resource is used up"),
+        _ => None,
+    }
+}
+
 fn is_transient_code(code: &str) -> bool {
     match code {
         // Serialization failure, deadlock, lock not available.
@@ -188,6 +215,10 @@ mod tests {
         for setting in ["statement_timeout=5s", "lock_timeout=2s", "role=cashier"] {
             assert!(text.contains(setting), "{text}");
         }
+        for meaning in ["default_transaction_isolation=read\\ committed", "default_transaction_read_only=off"] {
+            assert!(text.contains(meaning), "{text}");
+        }
+        assert!(!text.contains("search_path"), "{text}");
         for costly in ["jit=off", "max_parallel_workers_per_gather=0"] {
             assert!(text.contains(costly), "{text}");
         }

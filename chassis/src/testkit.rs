@@ -4,6 +4,8 @@
 #![expect(clippy::panic, reason = "this module runs in tests only; failing is its job")]
 #![expect(clippy::disallowed_methods, reason = "the environment names the servers of a test run")]
 
+pub mod wire;
+
 use std::fmt::Write as _;
 use std::future::Future;
 use std::str::FromStr as _;

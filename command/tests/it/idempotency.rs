@@ -106,3 +106,23 @@ async fn a_key_is_forgotten_after_its_time() {
         .unwrap();
     assert_eq!(idempotency::forget_expired(&mut connection, 3600, 100).await.unwrap(), 1);
 }
+
+#[tokio::test]
+async fn the_same_key_twelve_times_at_once_is_one_order_whatever_the_database_defaults_to() {
+    let world = World::start().await;
+    let name = world.connect.get_database().unwrap();
+    for default in ["default_transaction_isolation = 'repeatable read'", "default_transaction_read_only = on"] {
+        let alter = sqlx::AssertSqlSafe(format!("alter database {name} set {default}"));
+        sqlx::raw_sql(alter).execute(&world.pool).await.unwrap();
+    }
+    // The lanes connect with their first commands, so the defaults are theirs.
+    for round in 0..5 {
+        let key = format!("k-12-{round}");
+        let requests = (0..12).map(|_| world.executor.execute(keyed(&key, new_order("same"))));
+        let answers: Vec<_> = join_all(requests).await.into_iter().map(Result::unwrap).collect();
+        assert!(answers.iter().all(|answer| answer.reply == answers[0].reply), "{answers:?}");
+        assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
+    }
+    assert_eq!(world.count("select count(*) from events").await, 5);
+    world.assert_consistent().await;
+}
