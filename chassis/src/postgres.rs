@@ -189,6 +189,15 @@ pub fn exhausted(error: &sqlx::Error) -> Option<&'static str> {
     }
 }
 
+/// Whether the server refuses a value of the statement (SQLSTATE class 22).
+///
+/// Such as a character that its encoding does not have, or a number out of range. The same value is refused every time, so
+/// the fault is with whoever sent it.
+pub fn is_data_exception(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|database| database.code());
+    code.is_some_and(|code| code.starts_with("22"))
+}
+
 fn is_transient_code(code: &str) -> bool {
     match code {
         // Serialization failure, deadlock, lock not available.

@@ -52,8 +52,8 @@ pub struct Request {
     pub order_id: OrderId,
     /// What is asked.
     pub command: OrderCommand,
-    /// The version that the caller has seen, when it cares (`If-Match`).
-    pub expected: Option<Version>,
+    /// The versions that the caller accepts (`If-Match`); without any, every version is accepted.
+    pub expected: Vec<Version>,
     /// The client's name for this request.
     pub key: Option<Key>,
     /// Who and what caused it.
@@ -80,8 +80,8 @@ pub enum Outcome {
     Rejected(Rejection),
     /// The caller has seen another version; nothing has changed.
     VersionMismatch {
-        /// What the caller expected.
-        expected: Version,
+        /// What the caller expected: one of these.
+        expected: Vec<Version>,
         /// What it is.
         current: Version,
     },
@@ -117,16 +117,36 @@ pub enum Failure {
     /// The events would be larger than may be published. Not executed.
     #[error("the event would be too large")]
     TooLarge,
+    /// The database cannot store a value that the request holds (SQLSTATE class 22). Not executed.
+    #[error("the database cannot store a value of the request")]
+    Unstorable,
     /// The database refuses. Not executed.
     #[error("the database refused the transaction")]
     Database,
+    /// The answer cannot be rendered. Not executed: what cannot be answered is not written.
+    #[error("the answer cannot be rendered")]
+    Unrenderable,
     /// It may or may not have been executed: the commit's answer was lost and could not be found out in time.
     #[error("the outcome of the transaction is unknown")]
     OutcomeUnknown,
 }
 
 /// Turns an outcome into the answer that is stored for its key and sent.
-pub type Render = fn(&Outcome) -> Reply;
+///
+/// It runs before anything is written, and its failure refuses the command.
+pub type Render = fn(&Outcome) -> Result<Reply, Unrenderable>;
+
+/// An outcome that no answer can tell.
+#[derive(Debug, thiserror::Error)]
+#[error("the outcome of a command cannot be rendered")]
+pub struct Unrenderable(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl Unrenderable {
+    /// Says why.
+    pub fn because(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self(source.into())
+    }
+}
 
 /// A command in a lane's queue.
 #[derive(Debug)]

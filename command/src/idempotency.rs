@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use domain::Version;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
@@ -19,18 +20,31 @@ pub struct Key {
     pub key: String,
     /// Identifies the request: a key belongs to one request for ever.
     pub fingerprint: [u8; 32],
+    /// The fingerprint as it was before it included `If-Match`. Keys that were stored then are still answered.
+    without_condition: [u8; 32],
 }
 
 impl Key {
-    /// The key of a request that is identified by its method, path and exact body.
-    pub fn new(key: String, method: &str, path: &str, body: &[u8]) -> Self {
+    /// The key of a request that is identified by its method, its path, the versions that it accepts, and its exact body.
+    pub fn new(key: String, method: &str, path: &str, expected: &[Version], body: &[u8]) -> Self {
         let mut hash = Sha256::new();
         // Lengths keep the parts apart.
         for part in [method.as_bytes(), path.as_bytes(), body] {
             hash.update(part.len().to_be_bytes());
             hash.update(part);
         }
-        Self { key, fingerprint: hash.finalize().into() }
+        let without_condition = hash.clone().finalize().into();
+        // Even without a condition the hash is another one, so that a stored key tells which of the two it has.
+        hash.update(expected.len().to_be_bytes());
+        for version in expected {
+            hash.update(version.0.to_be_bytes());
+        }
+        Self { key, fingerprint: hash.finalize().into(), without_condition }
+    }
+
+    /// Whether a stored fingerprint is this request's.
+    pub(crate) fn is_of(&self, stored: &[u8]) -> bool {
+        stored == self.fingerprint || stored == self.without_condition
     }
 
     /// Its lock. A collision of two keys makes one of them look busy for a moment, nothing worse.
@@ -74,13 +88,12 @@ pub(crate) async fn remembered(
     .bind(keys)
     .fetch_all(connection)
     .await?;
-    Ok(rows
-        .into_iter()
+    rows.into_iter()
         .map(|(key, fingerprint, status, etag, location, body)| {
-            let status = u16::try_from(status).unwrap_or(500);
-            (key, Remembered { fingerprint, reply: Reply { status, etag, location, body } })
+            let status = u16::try_from(status).map_err(|negative| sqlx::Error::Decode(negative.into()))?;
+            Ok((key, Remembered { fingerprint, reply: Reply { status, etag, location, body } }))
         })
-        .collect())
+        .collect()
 }
 
 /// Forgets keys that are older than `keep_s` seconds, a bounded number at a time. Returns how many.
@@ -106,10 +119,30 @@ mod tests {
 
     #[test]
     fn a_fingerprint_tells_requests_apart() {
-        let key = |method, path, body| Key::new("k".to_owned(), method, path, body).fingerprint;
+        let key = |method, path, body| Key::new("k".to_owned(), method, path, &[], body).fingerprint;
         assert_eq!(key("POST", "/orders", b"{}"), key("POST", "/orders", b"{}"));
         assert_ne!(key("POST", "/orders", b"{}"), key("POST", "/orders", b"{ }"));
         assert_ne!(key("POST", "/orders", b"{}"), key("PUT", "/orders", b"{}"));
         assert_ne!(key("POST", "/a", b"b"), key("POST", "/ab", b""));
+    }
+
+    #[test]
+    fn a_condition_belongs_to_the_request_and_older_keys_know_of_none() {
+        let key = |versions: &[u32]| {
+            let versions: Vec<Version> = versions.iter().copied().map(Version).collect();
+            Key::new("k".to_owned(), "POST", "/orders/1/pay", &versions, b"{}")
+        };
+        assert!(key(&[7]).is_of(&key(&[7]).fingerprint));
+        assert!(!key(&[1]).is_of(&key(&[7]).fingerprint));
+        assert!(!key(&[]).is_of(&key(&[7]).fingerprint));
+        assert!(!key(&[7]).is_of(&key(&[]).fingerprint));
+        // SHA-256 of the lengths and bytes of "POST", "/orders/1/pay" and "{}", as it was stored before.
+        let mut stored = Sha256::new();
+        for part in ["POST", "/orders/1/pay", "{}"] {
+            stored.update(part.len().to_be_bytes());
+            stored.update(part);
+        }
+        let stored = stored.finalize();
+        assert!(key(&[]).is_of(&stored) && key(&[7]).is_of(&stored), "a key of before the upgrade");
     }
 }

@@ -89,8 +89,8 @@ pub(crate) fn create(keyed: bool) -> Request {
             lines: vec![line("prod-1", 2, 1500), line("prod-2", 1, 1250)],
             at: now,
         },
-        expected: None,
-        key: keyed.then(|| Key::new(Uuid::now_v7().to_string(), "POST", "/orders", b"{}")),
+        expected: Vec::new(),
+        key: keyed.then(|| Key::new(Uuid::now_v7().to_string(), "POST", "/orders", &[], b"{}")),
         metadata: Metadata::default(),
         occurred_at: now,
     }

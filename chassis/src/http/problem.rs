@@ -177,10 +177,19 @@ impl Problem {
         &self.members.headers
     }
 
-    /// The exact bytes of the body, for a response that is stored and replayed.
+    /// The exact text of the body, for a response that is stored and replayed.
+    ///
+    /// # Errors
+    ///
+    /// When a member cannot be serialised: there is no answer to store then.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(&self.members)
+    }
+
+    /// The bytes of the body.
     pub fn body(&self) -> Vec<u8> {
         // Strings, numbers and a map with string keys always serialise.
-        serde_json::to_vec(&self.members).unwrap_or_else(|_impossible| b"{}".to_vec())
+        self.json().unwrap_or_else(|_impossible| "{}".to_owned()).into_bytes()
     }
 }
 

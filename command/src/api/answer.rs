@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::executor::{Answer, Failure, Outcome};
+use crate::executor::{Answer, Failure, Outcome, Unrenderable};
 use crate::idempotency::Reply;
 
 /// An order as a command leaves it.
@@ -51,7 +51,11 @@ pub(super) struct ItemBody<'o> {
 }
 
 /// The answer to an outcome of the domain: what is sent, and what is stored for the request's key.
-pub fn render(outcome: &Outcome) -> Reply {
+///
+/// # Errors
+///
+/// An accepted command that leaves its order absent, or a value that is no JSON. The executor then writes nothing.
+pub fn render(outcome: &Outcome) -> Result<Reply, Unrenderable> {
     match outcome {
         Outcome::Accepted { order_id, version, state, created } => accepted(*order_id, *version, state, *created),
         Outcome::Rejected(rejection) => problem_reply(&rejected(rejection)),
@@ -60,7 +64,7 @@ pub fn render(outcome: &Outcome) -> Reply {
                 StatusCode::PRECONDITION_FAILED,
                 "version-mismatch",
                 "The order has changed",
-                format!("If-Match names version {expected}, the order is at version {current}"),
+                format!("If-Match names version {}, the order is at version {current}", one_of(expected)),
             )
             .outcome(Executed::NotExecuted)
             .with("current_version", current.0),
@@ -68,42 +72,42 @@ pub fn render(outcome: &Outcome) -> Reply {
     }
 }
 
-fn accepted(order_id: OrderId, version: Version, state: &Order, created: bool) -> Reply {
-    let body = match (state.basket(), state.status()) {
-        (Some(Basket { customer_id, lines, total }), Some(status)) => serde_json::to_string(&OrderBody {
-            order_id,
-            status: status.as_str(),
-            version,
-            customer_id,
-            items: lines
-                .iter()
-                .map(|line| ItemBody {
-                    sku: &line.sku,
-                    quantity: line.quantity,
-                    unit_price: line.unit_price.map(domain::Money::to_json_number),
-                })
-                .collect(),
-            total: total.to_json_number(),
-            currency: total.currency(),
-        }),
-        // No command that is accepted leaves an order absent.
-        _ => Ok("{}".to_owned()),
+/// `1`, `1 or 2`.
+fn one_of(versions: &[Version]) -> String {
+    versions.iter().map(Version::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+fn accepted(order_id: OrderId, version: Version, state: &Order, created: bool) -> Result<Reply, Unrenderable> {
+    let (Some(Basket { customer_id, lines, total }), Some(status)) = (state.basket(), state.status()) else {
+        return Err(Unrenderable::because("an accepted command left its order absent"));
     };
-    Reply {
+    let body = serde_json::to_string(&OrderBody {
+        order_id,
+        status: status.as_str(),
+        version,
+        customer_id,
+        items: lines
+            .iter()
+            .map(|line| ItemBody {
+                sku: &line.sku,
+                quantity: line.quantity,
+                unit_price: line.unit_price.map(domain::Money::to_json_number),
+            })
+            .collect(),
+        total: total.to_json_number(),
+        currency: total.currency(),
+    });
+    Ok(Reply {
         status: if created { StatusCode::CREATED.as_u16() } else { StatusCode::OK.as_u16() },
         etag: Some(format!("\"{version}\"")),
         location: created.then(|| format!("/orders/{order_id}")),
-        body: body.unwrap_or_default(),
-    }
+        body: body.map_err(Unrenderable::because)?,
+    })
 }
 
-fn problem_reply(problem: &Problem) -> Reply {
-    Reply {
-        status: problem.status().as_u16(),
-        etag: None,
-        location: None,
-        body: String::from_utf8(problem.body()).unwrap_or_default(),
-    }
+fn problem_reply(problem: &Problem) -> Result<Reply, Unrenderable> {
+    let body = problem.json().map_err(Unrenderable::because)?;
+    Ok(Reply { status: problem.status().as_u16(), etag: None, location: None, body })
 }
 
 /// 404 for what does not exist, 422 for what cannot be right, 409 for what does not fit the order's state.
@@ -138,7 +142,11 @@ fn rejected(rejection: &Rejection) -> Problem {
 pub(super) fn respond(answer: Result<Answer, Failure>) -> Response {
     match answer {
         Ok(Answer { reply, replayed }) => {
-            let mut response = from_reply(reply);
+            let mut response = match from_reply(reply) {
+                Ok(response) => response,
+                // Rendering made the answer of valid parts, so somebody else has changed a stored one.
+                Err(error) => return Problem::internal(&error).into_response(),
+            };
             if replayed {
                 response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
             }
@@ -148,87 +156,76 @@ pub(super) fn respond(answer: Result<Answer, Failure>) -> Response {
     }
 }
 
-fn from_reply(reply: Reply) -> Response {
-    let mut response = Response::new(Body::from(reply.body));
-    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+fn from_reply(reply: Reply) -> Result<Response, axum::http::Error> {
     let content_type = if reply.status < 400 { "application/json" } else { CONTENT_TYPE_PROBLEM };
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let mut response = Response::builder().status(reply.status).header(CONTENT_TYPE, content_type);
     for (name, value) in [(ETAG, reply.etag), (LOCATION, reply.location)] {
-        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
-            headers.insert(name, value);
+        if let Some(value) = value {
+            response = response.header(name, value);
         }
     }
-    response
+    response.body(Body::from(reply.body))
 }
 
 fn failed(failure: Failure) -> Problem {
-    let problem = |status, code, title, detail: &'static str| Problem::new(status, code, title, detail);
-    let unavailable = |code, title, detail| {
-        problem(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).retry_after(jittered_retry_s())
+    let unavailable = |code, title, detail: &'static str| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, title, detail).retry_after(jittered_retry_s())
     };
-    let (problem, executed) = match failure {
-        Failure::Overloaded => (
-            unavailable("overloaded", "Too much is asked at once", "the command was not executed; send it again later"),
-            Executed::NotExecuted,
+    let refused =
+        |code, title, detail: &'static str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, title, detail);
+    let internal =
+        |detail: &'static str| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error", detail);
+    let problem = match failure {
+        Failure::Overloaded => {
+            unavailable("overloaded", "Too much is asked at once", "the command was not executed; send it again later")
+        }
+        Failure::Stopping => {
+            unavailable("overloaded", "The service is stopping", "the command was not executed; send it again")
+        }
+        Failure::KeyBusy => unavailable(
+            "idempotency-key-busy",
+            "A request with this key is in progress",
+            "this one was not executed; repeat it with the same key to get the other's answer",
         ),
-        Failure::Stopping => (
-            unavailable("overloaded", "The service is stopping", "the command was not executed; send it again"),
-            Executed::NotExecuted,
+        Failure::KeyReused => refused(
+            "idempotency-key-reused",
+            "The key belongs to another request",
+            "this Idempotency-Key was used with another method, path, If-Match or body; a new request needs a new key",
         ),
-        Failure::KeyBusy => (
-            unavailable(
-                "idempotency-key-busy",
-                "A request with this key is in progress",
-                "this one was not executed; repeat it with the same key to get the other's answer",
-            ),
-            Executed::NotExecuted,
+        Failure::TimedOut => unavailable(
+            "command-timeout",
+            "The command could not be executed in time",
+            "it was not executed; send it again later",
         ),
-        Failure::KeyReused => (
-            problem(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotency-key-reused",
-                "The key belongs to another request",
-                "this Idempotency-Key was used with another method, path or body; a new request needs a new key",
-            ),
-            Executed::NotExecuted,
+        Failure::TooLarge => refused(
+            "event-too-large",
+            "The event would be too large",
+            "the order's event would be larger than may be published; order less at once",
         ),
-        Failure::TimedOut => (
-            unavailable(
-                "command-timeout",
-                "The command could not be executed in time",
-                "it was not executed; send it again later",
-            ),
-            Executed::NotExecuted,
-        ),
-        Failure::TooLarge => (
-            problem(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "event-too-large",
-                "The event would be too large",
-                "the order's event would be larger than may be published; order less at once",
-            ),
-            Executed::NotExecuted,
-        ),
-        Failure::Database => (
-            problem(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "Internal error",
-                "the database refused the transaction; nothing was executed, and the log tells why",
-            ),
-            Executed::NotExecuted,
-        ),
-        Failure::OutcomeUnknown => (
-            unavailable(
-                "outcome-unknown",
-                "The outcome is unknown",
-                "it may or may not have been executed; repeat it with the same Idempotency-Key to find out",
-            ),
-            Executed::Unknown,
+        Failure::Unstorable => unstorable(),
+        Failure::Database => {
+            internal("the database refused the transaction; nothing was executed, and the log tells why")
+        }
+        Failure::Unrenderable => {
+            internal("the command has no answer that could be sent; nothing was executed, and the log tells why")
+        }
+        Failure::OutcomeUnknown => unavailable(
+            "outcome-unknown",
+            "The outcome is unknown",
+            "it may or may not have been executed; repeat it with the same Idempotency-Key to find out",
         ),
     };
-    problem.outcome(executed)
+    problem.outcome(if failure == Failure::OutcomeUnknown { Executed::Unknown } else { Executed::NotExecuted })
+}
+
+/// A value that the database cannot hold: the request is at fault, and stays so.
+fn unstorable() -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "unstorable-value",
+        "A value cannot be stored",
+        "the database cannot hold a character or a number of this request",
+    )
 }
 
 /// The database cannot be asked: nothing was executed.

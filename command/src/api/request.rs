@@ -25,7 +25,7 @@ pub(super) struct Context {
     method: String,
     path: String,
     key: Option<String>,
-    expected: Option<Version>,
+    expected: Vec<Version>,
     metadata: Metadata,
     /// When the request arrived, to the microsecond: what PostgreSQL keeps.
     pub(super) now: DateTime<Utc>,
@@ -35,7 +35,7 @@ impl Context {
     /// The request for the executor. `body` is what the key's request is recognised by.
     pub(super) fn into_request(self, order_id: OrderId, command: OrderCommand, body: &[u8]) -> Request {
         let Self { method, path, key, expected, metadata, now } = self;
-        let key = key.map(|key| Key::new(key, &method, &path, body));
+        let key = key.map(|key| Key::new(key, &method, &path, &expected, body));
         Request { order_id, command, expected, key, metadata, occurred_at: now }
     }
 }
@@ -97,18 +97,47 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     Ok(Some(key.to_owned()))
 }
 
-/// `If-Match`: the version that the caller has seen, as the `ETag` told it. `*` asks for any.
-fn if_match(headers: &HeaderMap) -> Result<Option<Version>, Problem> {
+/// `If-Match`: the versions that the caller accepts, in ascending order. None for `*` and without the header: any.
+///
+/// A list and repeated lines mean the same (RFC 9110, 5.3). Weak tags are taken too, against 13.1.1: order-query's tags are weak because
+/// they say nothing of the bytes, but the version in them is exact, and the version is all that a command compares.
+fn if_match(headers: &HeaderMap) -> Result<Vec<Version>, Problem> {
     const HEADER: &str = "if-match";
     let refused = |why: &str| refused("invalid-if-match", "Invalid If-Match", HEADER, why.to_owned());
-    match single(headers, HEADER).map_err(refused)?.map(str::trim) {
-        None | Some("*") => Ok(None),
-        Some(value) => {
-            let version = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
-            let version = version.parse().map_err(|_text| refused("it is not the ETag of an order, such as \"3\""))?;
-            Ok(Some(Version(version)))
+    let mut versions = Vec::new();
+    let (mut tags, mut any) = (0, false);
+    for line in headers.get_all(HEADER) {
+        let line = line.to_str().map_err(|_opaque| refused("it is not printable ASCII"))?;
+        // Our tags hold digits alone, so every comma is between two of them. Empty elements are allowed.
+        for tag in line.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+            tags += 1;
+            if tag == "*" {
+                any = true;
+            } else {
+                versions.push(version_of(tag).ok_or_else(|| refused("it is not the ETag of an order, such as \"3\""))?);
+            }
         }
     }
+    match (any, tags) {
+        (true, 2..) => Err(refused("`*` stands alone")),
+        (false, 0) if headers.contains_key(HEADER) => Err(refused("it is empty")),
+        _ => {
+            versions.sort_unstable();
+            versions.dedup();
+            Ok(versions)
+        }
+    }
+}
+
+/// The version in `"3"`, `W/"3"` or a bare `3`: digits as an `ETag` writes them, without a sign or leading zeros.
+fn version_of(tag: &str) -> Option<Version> {
+    let opaque = tag.strip_prefix("W/").unwrap_or(tag);
+    let digits = match opaque.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"')?,
+        None => tag,
+    };
+    let version: u32 = digits.parse().ok()?;
+    (version.to_string() == digits).then_some(Version(version))
 }
 
 fn name(headers: &HeaderMap, header: &'static str) -> Result<Option<String>, Problem> {
@@ -145,13 +174,45 @@ mod tests {
     }
 
     #[test]
-    fn if_match_is_a_version() {
-        let version = |value| if_match(&headers(&[("if-match", value)])).map_err(|problem| problem.code());
-        assert_eq!(version("\"3\""), Ok(Some(Version(3))));
-        assert_eq!(version("3"), Ok(Some(Version(3))));
-        assert_eq!(version("*"), Ok(None));
-        for bad in ["W/\"3\"", "three", "-1", "\"3\", \"4\""] {
-            assert_eq!(version(bad), Err("invalid-if-match"), "{bad:?}");
+    fn if_match_names_versions() {
+        let versions = |value| if_match(&headers(&[("if-match", value)])).map_err(|problem| problem.code());
+        let accepted: [(&str, &[u32]); 8] = [
+            ("\"3\"", &[3]),
+            ("W/\"3\"", &[3]),
+            ("3", &[3]),
+            ("*", &[]),
+            ("\"7\", \"1\"", &[1, 7]),
+            ("W/\"7\",\"1\" ,, \"7\"", &[1, 7]),
+            ("\"4294967295\"", &[u32::MAX]),
+            (" \"3\" ", &[3]),
+        ];
+        for (value, expected) in accepted {
+            assert_eq!(versions(value), Ok(expected.iter().copied().map(Version).collect()), "{value}");
         }
+        for bad in [
+            "",
+            ",",
+            "three",
+            "-1",
+            "+1",
+            "\"+1\"",
+            "\"01\"",
+            "\"\"",
+            "\"1",
+            "1\"",
+            "W/1",
+            "w/\"1\"",
+            "W/W/\"1\"",
+            "\"1\" \"2\"",
+            "*, \"1\"",
+            "*,*",
+            "\"4294967296\"",
+            "\"1 \"",
+        ] {
+            assert_eq!(versions(bad), Err("invalid-if-match"), "{bad:?}");
+        }
+        let lines = headers(&[("if-match", "\"7\""), ("if-match", "\"1\"")]);
+        assert_eq!(if_match(&lines).unwrap(), [Version(1), Version(7)], "lines are a list");
+        assert!(if_match(&headers(&[])).unwrap().is_empty());
     }
 }

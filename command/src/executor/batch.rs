@@ -6,8 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chassis::telemetry::ErrorChain;
 use domain::order::{Order, OrderCommand};
-use domain::{Decider, EventId, OrderId, Recorded, schema};
+use domain::{Decider, EventId, OrderId, Recorded, Version, schema};
 use sqlx::PgConnection;
 use sqlx::types::Uuid;
 
@@ -121,7 +122,7 @@ impl Known {
     fn settled(&self, request: &Request) -> Option<Verdict> {
         if let Some(key) = &request.key {
             match self.remembered.get(&key.key) {
-                Some(Remembered { fingerprint, reply }) if *fingerprint == key.fingerprint => {
+                Some(Remembered { fingerprint, reply }) if key.is_of(fingerprint) => {
                     return Some(Verdict::Answer(Ok(Answer { reply: reply.clone(), replayed: true })));
                 }
                 Some(_another_request) => return Some(Verdict::Answer(Err(Failure::KeyReused))),
@@ -167,20 +168,46 @@ fn decide_all(setup: &Setup, requests: &[&Request], known: &Known) -> (Vec<Verdi
     (verdicts.collect(), writes)
 }
 
-/// Decides one command on the state that its predecessors in the batch have left.
+/// Decides one command on the state that its predecessors in the batch have left. Its events join the batch only after its answer is
+/// rendered: a command that cannot be answered is not executed.
 fn decide_one(setup: &Setup, request: &Request, known: &Known, writes: &mut Writes) -> Verdict {
-    let outcome = match decide(request, known, writes) {
-        Ok(outcome) => outcome,
+    let Decided { outcome, events, aggregate } = match decide(request, known, writes) {
+        Ok(decided) => decided,
         Err(failure) => return Verdict::Answer(Err(failure)),
     };
-    let reply = (setup.render)(&outcome);
+    let reply = match (setup.render)(&outcome) {
+        Ok(reply) => reply,
+        Err(error) => {
+            tracing::error!(error = %ErrorChain(&error), order = %request.order_id, "a command is not executed");
+            return Verdict::Answer(Err(Failure::Unrenderable));
+        }
+    };
+    writes.events.extend(events);
+    if let Some(aggregate) = aggregate {
+        writes.aggregates.insert(request.order_id, aggregate);
+    }
     if let Some(key) = &request.key {
         writes.replies.push((key.clone(), reply.clone()));
     }
     Verdict::Answer(Ok(Answer { reply, replayed: false }))
 }
 
-fn decide(request: &Request, known: &Known, writes: &mut Writes) -> Result<Outcome, Failure> {
+/// What the domain says to a command, and what that writes.
+struct Decided {
+    outcome: Outcome,
+    events: Vec<NewEvent>,
+    /// The aggregate that the events lead to, and the version that was loaded; none without events.
+    aggregate: Option<(Version, Aggregate)>,
+}
+
+impl Decided {
+    /// An outcome that changes nothing.
+    fn unchanged(outcome: Outcome) -> Self {
+        Self { outcome, events: Vec::new(), aggregate: None }
+    }
+}
+
+fn decide(request: &Request, known: &Known, writes: &Writes) -> Result<Decided, Failure> {
     let order_id = request.order_id;
     let (loaded, before) = match writes.aggregates.get(&order_id) {
         Some((loaded, aggregate)) => (*loaded, aggregate.clone()),
@@ -189,15 +216,14 @@ fn decide(request: &Request, known: &Known, writes: &mut Writes) -> Result<Outco
             (aggregate.version, aggregate)
         }
     };
-    if let Some(expected) = request.expected
-        && before.state != Order::Absent
-        && expected != before.version
-    {
-        return Ok(Outcome::VersionMismatch { expected, current: before.version });
+    let expected = &request.expected;
+    if before.state != Order::Absent && !expected.is_empty() && !expected.contains(&before.version) {
+        let (expected, current) = (expected.clone(), before.version);
+        return Ok(Decided::unchanged(Outcome::VersionMismatch { expected, current }));
     }
     let events = match Order::decide(&before.state, request.command.clone()) {
         Ok(events) => events,
-        Err(rejection) => return Ok(Outcome::Rejected(rejection)),
+        Err(rejection) => return Ok(Decided::unchanged(Outcome::Rejected(rejection))),
     };
     let created = before.state == Order::Absent;
     let Aggregate { mut version, mut state } = before;
@@ -207,15 +233,15 @@ fn decide(request: &Request, known: &Known, writes: &mut Writes) -> Result<Outco
         state = Order::evolve(state, &event);
         let event_id = EventId(Uuid::now_v7());
         let recorded = Recorded { event_id, order_id, version, occurred_at: request.occurred_at, event };
-        let payload = schema::encode(&recorded).map_err(|_serialisation| Failure::TooLarge)?;
+        let payload = schema::encode(&recorded).map_err(|error| {
+            tracing::error!(error = %ErrorChain(&error), order = %order_id, "an event cannot be encoded");
+            Failure::Unrenderable
+        })?;
         if payload.len() > schema::MESSAGE_BYTES_MAX {
             return Err(Failure::TooLarge);
         }
         appended.push(NewEvent { recorded, payload, metadata: request.metadata.clone() });
     }
-    if !appended.is_empty() {
-        writes.events.append(&mut appended);
-        writes.aggregates.insert(order_id, (loaded, Aggregate { version, state: state.clone() }));
-    }
-    Ok(Outcome::Accepted { order_id, version, state, created })
+    let aggregate = (!appended.is_empty()).then(|| (loaded, Aggregate { version, state: state.clone() }));
+    Ok(Decided { outcome: Outcome::Accepted { order_id, version, state, created }, events: appended, aggregate })
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use chassis::postgres::is_transient;
+use chassis::postgres::{is_data_exception, is_transient};
 use chassis::telemetry::ErrorChain;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -110,11 +110,11 @@ impl Lane {
             let flushed = timeout(self.setup.limits.flush_deadline, self.flush(batch, &mut flight)).await;
             reached = flight.reached;
             metrics::histogram!(FLUSH_SECONDS).record(started.elapsed().as_secs_f64());
-            let transient = match flushed {
+            let permanent = match flushed {
                 Ok(Ok(verdicts)) => return Ok(verdicts),
                 Ok(Err(error)) => {
                     tracing::warn!(error = %ErrorChain(&error), attempt, commands = batch.len(), "a transaction failed");
-                    matches!(&error, store::Error::Database(error) if is_transient(error))
+                    permanent(&error)
                 }
                 Err(_elapsed) => {
                     tracing::warn!(
@@ -122,7 +122,7 @@ impl Lane {
                         commands = batch.len(),
                         "a transaction took too long; its connection is given up"
                     );
-                    true
+                    None
                 }
             };
             metrics::counter!(TRANSACTIONS_FAILED).increment(1);
@@ -133,8 +133,8 @@ impl Lane {
                     Fate::Unknown => return Err(Attempt::Hopeless(Failure::OutcomeUnknown)),
                 }
             }
-            if !transient {
-                return Err(Attempt::Failed(Failure::Database));
+            if let Some(failure) = permanent {
+                return Err(Attempt::Failed(failure));
             }
             tokio::time::sleep(backoff.mul_f64(jitter())).await;
             backoff *= 2;
@@ -218,6 +218,15 @@ enum Attempt {
     Failed(Failure),
     /// For a reason that concerns all of it.
     Hopeless(Failure),
+}
+
+/// What to answer when trying again is of no use.
+fn permanent(error: &store::Error) -> Option<Failure> {
+    match error {
+        store::Error::Database(error) if is_transient(error) => None,
+        store::Error::Database(error) if is_data_exception(error) => Some(Failure::Unstorable),
+        store::Error::Database(_) | store::Error::Corrupt { .. } => Some(Failure::Database),
+    }
 }
 
 /// Those whose time is not up; the others are told.

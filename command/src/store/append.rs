@@ -140,13 +140,14 @@ struct WrittenOrder {
 
 impl WrittenOrder {
     fn of(order_id: OrderId, before: Version, Aggregate { version, state }: &Aggregate) -> Result<Self, Error> {
-        let corrupt = |error: serde_json::Error| Error::Corrupt { order_id, source: error.into() };
+        let corrupt = |source: Box<dyn std::error::Error + Send + Sync>| Error::Corrupt { order_id, source };
+        let status = state.status().ok_or_else(|| corrupt("an order that has events is absent".into()))?;
         Ok(Self {
             order_id: order_id.0,
             decided_version: column_version(before),
             version: column_version(*version),
-            status: state.status().map_or("ABSENT", |status| status.as_str()),
-            state: serde_json::to_string(state).map_err(corrupt)?,
+            status: status.as_str(),
+            state: serde_json::to_string(state).map_err(|error| corrupt(error.into()))?,
         })
     }
 }

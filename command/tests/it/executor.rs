@@ -1,15 +1,17 @@
 //! Group commit under disturbance: what is acknowledged is durable, and nobody pays for a neighbour's trouble.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::testkit::eventually;
-use command::executor::Failure;
+use command::api::render;
+use command::executor::{Executor, Failure, Outcome, Render, Setup, Unrenderable};
 use domain::OrderId;
 use domain::order::OrderCommand;
 use futures_util::future::join_all;
 use sqlx::Executor as _;
 
-use crate::world::{World, command, expecting, limits, new_order};
+use crate::world::{World, command, expecting, keyed, limits, new_order, usd};
 
 const PAY: OrderCommand = OrderCommand::Pay { payment_reference: None };
 
@@ -242,4 +244,55 @@ async fn a_full_queue_refuses_at_once() {
     let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
     assert!(refused > 0 && accepted > 0 && refused + accepted == 300, "{accepted} accepted, {refused} refused");
     assert_eq!(world.count("select count(*) from events").await, i64::try_from(accepted).unwrap());
+}
+
+#[tokio::test]
+async fn a_command_whose_answer_cannot_be_rendered_is_not_executed() {
+    let world = World::start().await;
+    let render: Render = |outcome| match outcome {
+        Outcome::Accepted { state, .. }
+            if state.basket().is_some_and(|basket| basket.customer_id.as_str() == "marked") =>
+        {
+            Err(Unrenderable::because("sabotage"))
+        }
+        _ => render(outcome),
+    };
+    let mut limits = limits();
+    limits.lanes = 1;
+    let (executor, lanes) = Executor::new(&Setup {
+        connect: world.connect.clone(),
+        limits,
+        render,
+        committed: Arc::clone(&world.committed),
+        default_currency: usd(),
+    });
+    let running: Vec<_> = lanes.into_iter().map(|lane| tokio::spawn(lane.run())).collect();
+    let commands = ["first", "marked", "last"].map(|customer| keyed(customer, new_order(customer)));
+    let answers = join_all(commands.map(|command| executor.execute(command))).await;
+    assert_eq!(answers[1].as_ref().unwrap_err(), &Failure::Unrenderable);
+    assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
+    assert_eq!(world.count("select count(*) from events").await, 2);
+    assert_eq!(world.count("select count(*) from idempotency_keys").await, 2, "its key has no answer");
+    let repeated = world.executor.execute(keyed("marked", new_order("marked"))).await.unwrap();
+    assert_eq!((repeated.reply.status, repeated.replayed), (201, false), "once it can be answered, it is executed");
+    drop(executor);
+    join_all(running).await;
+    world.assert_consistent().await;
+}
+
+#[tokio::test]
+async fn a_value_that_the_database_cannot_store_is_told_from_a_failure() {
+    let mut limits = limits();
+    limits.lanes = 1;
+    let world = World::with(limits).await;
+    let create = new_order("customer");
+    let order_id = create.order_id;
+    world.executor.execute(create).await.unwrap();
+    // Past the API, which refuses U+0000 itself.
+    let cancel = command(order_id, OrderCommand::Cancel { reason: "a\0".to_owned() });
+    let neighbours = join_all((0..10).map(|_| world.executor.execute(new_order("neighbour"))));
+    let (cancelled, neighbours) = tokio::join!(world.executor.execute(keyed("k\0", cancel)), neighbours);
+    assert_eq!(cancelled.unwrap_err(), Failure::Unstorable);
+    assert!(neighbours.iter().all(Result::is_ok), "{neighbours:?}");
+    world.assert_consistent().await;
 }

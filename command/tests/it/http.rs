@@ -121,8 +121,19 @@ async fn if_match_guards_against_a_change_that_was_not_seen() {
     let stale = world.ask("POST", &pay, &[("if-match", "\"7\"")], "").await;
     stale.is_problem(412, "version-mismatch");
     assert_eq!(stale.json()["current_version"], 1);
+    for refused in ["\"+1\"", "+1", "\"01\"", "*, \"1\""] {
+        world.ask("POST", &pay, &[("if-match", refused)], "").await.is_problem(400, "invalid-if-match");
+    }
+    let stale = world.ask("POST", &pay, &[("if-match", "\"7\", W/\"9\"")], "").await;
+    stale.is_problem(412, "version-mismatch");
+    assert!(stale.json()["detail"].as_str().unwrap().contains("version 7 or 9,"), "{}", stale.text);
     let fresh = world.ask("POST", &pay, &[("if-match", "\"1\"")], "").await;
     assert_eq!((fresh.status, fresh.header("etag")), (StatusCode::OK, Some("\"2\"")));
+    // As order-query gives it: weak. And a list, as RFC 9110 has it.
+    let ship = world.ask("POST", &format!("/orders/{id}/ship"), &[("if-match", "W/\"2\"")], "").await;
+    assert_eq!((ship.status, ship.header("etag")), (StatusCode::OK, Some("\"3\"")));
+    let deliver = world.ask("POST", &format!("/orders/{id}/deliver"), &[("if-match", "\"7\", \"3\"")], "").await;
+    assert_eq!(deliver.status, StatusCode::OK, "{}", deliver.text);
 }
 
 #[tokio::test]

@@ -126,3 +126,36 @@ async fn the_same_key_twelve_times_at_once_is_one_order_whatever_the_database_de
     assert_eq!(world.count("select count(*) from events").await, 5);
     world.assert_consistent().await;
 }
+
+#[tokio::test]
+async fn a_condition_belongs_to_the_request_of_a_key() {
+    let world = World::start().await;
+    let id = world.placed().await;
+    let pay = format!("/orders/{id}/pay");
+    let ask = |condition: &'static str| {
+        let (world, pay) = (&world, &pay);
+        async move { world.ask("POST", pay, &[("idempotency-key", "k"), ("if-match", condition)], "").await }
+    };
+    ask("\"7\"").await.is_problem(412, "version-mismatch");
+    let repeated = ask("W/\"7\"").await;
+    repeated.is_problem(412, "version-mismatch");
+    assert_eq!(repeated.header("idempotency-replayed"), Some("true"), "the same condition is the same request");
+    ask("\"1\"").await.is_problem(422, "idempotency-key-reused");
+    let without = world.ask("POST", &pay, &[("idempotency-key", "k")], "").await;
+    without.is_problem(422, "idempotency-key-reused");
+    assert_eq!(world.count("select count(*) from events").await, 1, "nothing was paid");
+}
+
+#[tokio::test]
+async fn a_key_that_was_stored_before_conditions_belonged_to_it_is_still_answered() {
+    let world = World::start().await;
+    let headers = [("idempotency-key", "k")];
+    let placed = world.ask("POST", "/orders", &headers, ORDER).await;
+    let older = "update idempotency_keys set fingerprint = sha256(
+                     int8send(4) || 'POST' || int8send(7) || '/orders' || int8send(octet_length($1)) || $1::bytea)";
+    let updated = sqlx::query(older).bind(ORDER.as_bytes()).execute(&world.pool).await.unwrap();
+    assert_eq!(updated.rows_affected(), 1);
+    let again = world.ask("POST", "/orders", &headers, ORDER).await;
+    assert_eq!((again.status, again.header("idempotency-replayed")), (StatusCode::CREATED, Some("true")));
+    assert_eq!(again.text, placed.text);
+}

@@ -179,7 +179,7 @@ pub(crate) fn command(order_id: OrderId, command: OrderCommand) -> Command {
     Command {
         order_id,
         command,
-        expected: None,
+        expected: Vec::new(),
         key: None,
         metadata: Metadata::default(),
         occurred_at: Utc::now().trunc_subsecs(6),
@@ -193,9 +193,9 @@ pub(crate) fn new_order(customer: &str) -> Command {
 }
 
 pub(crate) fn keyed(key: &str, request: Command) -> Command {
-    Command { key: Some(Key::new(key.to_owned(), "POST", "/orders", b"{}")), ..request }
+    Command { key: Some(Key::new(key.to_owned(), "POST", "/orders", &[], b"{}")), ..request }
 }
 
 pub(crate) fn expecting(version: u32, request: Command) -> Command {
-    Command { expected: Some(Version(version)), ..request }
+    Command { expected: vec![Version(version)], ..request }
 }
