@@ -13,6 +13,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use chassis::http::admission::{Admission, Permit};
 use chassis::http::docs;
+use chassis::http::peer::Peer;
 use chassis::http::problem::Problem;
 use sqlx::PgPool;
 use utoipa::OpenApi;
@@ -69,13 +70,27 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         .merge(log::routes())
 }
 
-/// Admits a command, or refuses it before its body is read. Held to the end of the request.
-struct AdmittedCommand(#[expect(dead_code, reason = "held for its drop")] Permit);
+/// The way in of a command. There has to be room when its head arrives, and it enters when its body is here.
+///
+/// In between it holds nothing: a body that never comes must not keep others out.
+struct Entrance {
+    commands: Admission,
+    peer: Peer,
+}
 
-impl FromRequestParts<Arc<Api>> for AdmittedCommand {
+impl Entrance {
+    /// Admits the command. The permit is held to the end of the request.
+    fn enter(&self) -> Result<Permit, Problem> {
+        self.commands.try_enter_for(self.peer)
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Entrance {
     type Rejection = Problem;
-    async fn from_request_parts(_parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
-        api.commands.try_enter().map(Self)
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        let Ok(peer) = Peer::from_request_parts(parts, api).await;
+        api.commands.require_room_for(peer)?;
+        Ok(Self { commands: api.commands.clone(), peer })
     }
 }
 
@@ -84,7 +99,8 @@ struct AdmittedRead(#[expect(dead_code, reason = "held for its drop")] Permit);
 
 impl FromRequestParts<Arc<Api>> for AdmittedRead {
     type Rejection = Problem;
-    async fn from_request_parts(_parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
-        api.reads.try_enter().map(Self)
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        let Ok(peer) = Peer::from_request_parts(parts, api).await;
+        api.reads.try_enter_for(peer).map(Self)
     }
 }

@@ -170,8 +170,9 @@ impl Service {
             let keep_s = config.tuning.idempotency_keep_s;
             tasks.spawn("key expiry", forget_keys(pool.clone(), keep_s, tasks.shutdown()));
             let commands_max = config.tuning.commands_max as usize;
-            let commands = Admission::new("commands", commands_max);
-            let reads = Admission::new("reads", commands_max);
+            let share = config.http.peer_share(commands_max);
+            let commands = Admission::new("commands", commands_max).with_share(share);
+            let reads = Admission::new("reads", commands_max).with_share(share);
             router = router.merge(api::router(Api { executor, catalog, pool, commands, reads }));
         } else {
             // There are no lanes to wait for.

@@ -1,41 +1,65 @@
 //! Reading and decoding a JSON body, with every failure a [`Problem`].
 
+mod arrivals;
+
+use std::pin::pin;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
+pub(super) use self::arrivals::Arrivals;
+use super::admission::overloaded;
 use super::limits::BodyLimits;
+use super::peer::Peer;
 use super::problem::{Outcome, Problem};
 
 /// Reads the whole body within the limits of the server.
 pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
-    let limits = request.extensions().get::<BodyLimits>().copied().unwrap_or_default();
-    let body = Limited::new(request.into_body(), limits.bytes_max);
-    match tokio::time::timeout(limits.read_timeout, collect(body)).await {
-        Ok(read) => read.map_err(|failure| failure.problem(limits)),
-        Err(_elapsed) => Err(not_executed(
-            StatusCode::REQUEST_TIMEOUT,
-            "body-too-slow",
-            "Body too slow",
-            format!("the body did not arrive within {} ms", limits.read_timeout.as_millis()),
-        )),
-    }
+    let limits = request.extensions().get::<BodyLimits>().cloned().unwrap_or_default();
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::UNKNOWN);
+    let mut arriving = pin!(collect(Limited::new(request.into_body(), limits.bytes_max)));
+    let read = match arriving.as_mut().now_or_never() {
+        Some(here_already) => here_already,
+        None => {
+            let mut place = limits.arrivals.enter(peer);
+            tokio::select! {
+                biased;
+                read = arriving => read,
+                () = place.displaced() => Err(ReadFailure::Displaced),
+                () = tokio::time::sleep(limits.read_timeout) => Err(ReadFailure::TooSlow),
+            }
+        }
+    };
+    read.map_err(|failure| failure.problem(&limits))
 }
 
 enum ReadFailure {
     TooLarge,
+    TooSlow,
+    Displaced,
     Cut(String),
 }
 
 impl ReadFailure {
-    fn problem(self, limits: BodyLimits) -> Problem {
+    fn problem(self, limits: &BodyLimits) -> Problem {
         match self {
+            Self::TooSlow => not_executed(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-too-slow",
+                "Body too slow",
+                format!("the body did not arrive within {} ms", limits.read_timeout.as_millis()),
+            ),
+            Self::Displaced => {
+                overloaded("more bodies are on their way than there may be; this one had waited the longest".to_owned())
+            }
             Self::TooLarge => not_executed(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body-too-large",

@@ -195,7 +195,7 @@ mod tests {
         let never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         let mut request = post(Some("application/json"), never);
         let read_timeout = Duration::from_millis(20);
-        request.extensions_mut().insert(BodyLimits { bytes_max: 9, read_timeout });
+        request.extensions_mut().insert(BodyLimits { bytes_max: 9, read_timeout, ..BodyLimits::default() });
         let problem = Json::<Page>::from_request(request, &()).await.unwrap_err();
         assert_eq!((problem.status().as_u16(), problem.code()), (408, "body-too-slow"));
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::body::Arrivals;
+
 /// Limits of one HTTP server.
 ///
 /// The defaults fit an API with small JSON bodies that faces its clients directly (rules R14, R18).
@@ -18,6 +20,19 @@ pub struct Limits {
     /// Time for a request body to arrive, in milliseconds
     #[arg(long = "http-body-read-timeout-ms", env = "HTTP_BODY_READ_TIMEOUT_MS", default_value_t = 10_000)]
     pub body_read_timeout_ms: u64,
+
+    /// Request bodies on their way at once; one more displaces the one that has waited the longest
+    #[arg(long = "http-bodies-max", env = "HTTP_BODIES_MAX", default_value_t = 2_048)]
+    pub bodies_max: usize,
+
+    /// Per cent that one peer may hold of what is limited for all: commands, bodies, waits, streams; 100 for no shares
+    #[arg(
+        long = "http-peer-share-percent",
+        env = "HTTP_PEER_SHARE_PERCENT",
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u8).range(1..=100)
+    )]
+    pub peer_share_percent: u8,
 
     /// Time for a request head to arrive, in milliseconds; an idle kept-alive connection ends after it too
     #[arg(long = "http-header-read-timeout-ms", env = "HTTP_HEADER_READ_TIMEOUT_MS", default_value_t = 5_000)]
@@ -63,6 +78,8 @@ impl Default for Limits {
             connections_max: 4096,
             body_bytes_max: 65_536,
             body_read_timeout_ms: 10_000,
+            bodies_max: 2_048,
+            peer_share_percent: 50,
             header_read_timeout_ms: 5_000,
             write_stall_ms: 8_000,
             headers_bytes_max: 16_384,
@@ -91,17 +108,27 @@ impl Limits {
         Duration::from_millis(self.drain_ms)
     }
 
-    /// The part that the body extractors need.
+    /// How many of `permits_max` one peer may hold: for [`super::admission::Admission::with_share`].
+    pub fn peer_share(&self, permits_max: usize) -> usize {
+        (permits_max.saturating_mul(usize::from(self.peer_share_percent)) / 100).max(1)
+    }
+
+    /// The part that the body extractors need; clones of it count their bodies together.
     pub(crate) fn body(&self) -> BodyLimits {
-        BodyLimits { bytes_max: self.body_bytes_max, read_timeout: Duration::from_millis(self.body_read_timeout_ms) }
+        BodyLimits {
+            bytes_max: self.body_bytes_max,
+            read_timeout: Duration::from_millis(self.body_read_timeout_ms),
+            arrivals: Arrivals::new(self.bodies_max, self.peer_share(self.bodies_max)),
+        }
     }
 }
 
-/// The limits of one request body; travels as a request extension from [`super::serve`] to the extractors.
-#[derive(Debug, Clone, Copy)]
+/// The limits of request bodies; travels as a request extension from [`super::serve`] to the extractors.
+#[derive(Debug, Clone)]
 pub(crate) struct BodyLimits {
     pub(crate) bytes_max: usize,
     pub(crate) read_timeout: Duration,
+    pub(crate) arrivals: Arrivals,
 }
 
 impl Default for BodyLimits {

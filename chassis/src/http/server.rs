@@ -28,6 +28,7 @@ use tower::ServiceExt as _;
 
 use self::stall::Impatient;
 use super::limits::{BodyLimits, Limits};
+use super::peer::Peer;
 
 /// How long the loop rests when the process cannot take another connection (`EMFILE` and its kin).
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -167,7 +168,8 @@ impl Server {
             service_fn(move |request: Request<Incoming>| {
                 asked.store(true, Ordering::Relaxed);
                 let mut request = request.map(Body::new);
-                request.extensions_mut().insert(body_limits);
+                request.extensions_mut().insert(body_limits.clone());
+                request.extensions_mut().insert(Peer::at(peer.ip()));
                 request.extensions_mut().insert(ConnectInfo(peer));
                 let router = router.clone();
                 async move { Ok::<_, Infallible>(answer(router, request).await) }

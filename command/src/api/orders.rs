@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::answer::{OrderBody, respond, unavailable};
 use super::request::Context;
-use super::{AdmittedCommand, Api};
+use super::{Api, Entrance};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
@@ -122,10 +122,11 @@ async fn priced(api: &Api, items: Vec<ItemIn>) -> Result<Vec<DraftLine>, Problem
 )]
 async fn create(
     State(api): State<Arc<Api>>,
-    _admitted: AdmittedCommand,
+    entrance: Entrance,
     context: Context,
     RawJson { value, bytes }: RawJson<CreateIn>,
 ) -> Result<Response, Problem> {
+    let _permit = entrance.enter()?;
     let CreateIn { customer_id, items } = value;
     let lines = priced(&api, items).await?;
     let command = OrderCommand::Create { customer_id, lines, at: context.now };
@@ -150,11 +151,12 @@ async fn create(
 )]
 async fn change_items(
     State(api): State<Arc<Api>>,
-    _admitted: AdmittedCommand,
+    entrance: Entrance,
     Path(order_id): Path<OrderId>,
     context: Context,
     RawJson { value, bytes }: RawJson<ChangeItemsIn>,
 ) -> Result<Response, Problem> {
+    let _permit = entrance.enter()?;
     let lines = priced(&api, value.items).await?;
     let request = context.into_request(order_id, OrderCommand::ChangeItems { lines }, &bytes);
     Ok(respond(api.executor.execute(request).await))
@@ -172,11 +174,12 @@ async fn change_items(
 )]
 async fn pay(
     State(api): State<Arc<Api>>,
-    _admitted: AdmittedCommand,
+    entrance: Entrance,
     Path(order_id): Path<OrderId>,
     context: Context,
     OptionalRawJson { value, bytes }: OptionalRawJson<PayIn>,
 ) -> Result<Response, Problem> {
+    let _permit = entrance.enter()?;
     let payment_reference = value.unwrap_or_default().payment_reference.map(|text| text.0);
     let request = context.into_request(order_id, OrderCommand::Pay { payment_reference }, &bytes);
     Ok(respond(api.executor.execute(request).await))
@@ -194,11 +197,12 @@ async fn pay(
 )]
 async fn ship(
     State(api): State<Arc<Api>>,
-    _admitted: AdmittedCommand,
+    entrance: Entrance,
     Path(order_id): Path<OrderId>,
     context: Context,
     OptionalRawJson { value, bytes }: OptionalRawJson<ShipIn>,
 ) -> Result<Response, Problem> {
+    let _permit = entrance.enter()?;
     let ShipIn { carrier, tracking_number } = value.unwrap_or_default();
     let command =
         OrderCommand::Ship { carrier: carrier.map(|text| text.0), tracking_number: tracking_number.map(|text| text.0) };
@@ -218,11 +222,12 @@ async fn ship(
 )]
 async fn deliver(
     State(api): State<Arc<Api>>,
-    _admitted: AdmittedCommand,
+    entrance: Entrance,
     Path(order_id): Path<OrderId>,
     context: Context,
     OptionalRawJson { value: _nothing, bytes }: OptionalRawJson<DeliverIn>,
 ) -> Result<Response, Problem> {
+    let _permit = entrance.enter()?;
     let request = context.into_request(order_id, OrderCommand::Deliver, &bytes);
     Ok(respond(api.executor.execute(request).await))
 }
@@ -239,11 +244,12 @@ async fn deliver(
 )]
 async fn cancel(
     State(api): State<Arc<Api>>,
-    _admitted: AdmittedCommand,
+    entrance: Entrance,
     Path(order_id): Path<OrderId>,
     context: Context,
     RawJson { value, bytes }: RawJson<CancelIn>,
 ) -> Result<Response, Problem> {
+    let _permit = entrance.enter()?;
     let request = context.into_request(order_id, OrderCommand::Cancel { reason: value.reason.0 }, &bytes);
     Ok(respond(api.executor.execute(request).await))
 }

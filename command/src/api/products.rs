@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answer::{page_limit, unavailable};
-use super::{AdmittedCommand, AdmittedRead, Api};
+use super::{AdmittedRead, Api, Entrance};
 use crate::catalog::Product;
 
 /// The most products of one page, and how many without asking.
@@ -166,10 +166,11 @@ async fn get(State(api): State<Arc<Api>>, _admitted: AdmittedRead, Path(sku): Pa
 )]
 async fn put(
     State(api): State<Arc<Api>>,
-    _admitted: AdmittedCommand,
+    entrance: Entrance,
     Path(sku): Path<Sku>,
     Json(product): Json<ProductIn>,
 ) -> Result<Response, Problem> {
+    let _permit = entrance.enter()?;
     const NAME_CHARS_MAX: usize = 200;
     let currency = product.currency.unwrap_or_else(|| api.catalog.default_currency());
     let unit_price =

@@ -9,3 +9,4 @@ mod idempotency;
 mod log;
 mod lost_answers;
 mod relay;
+mod sharing;

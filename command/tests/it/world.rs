@@ -1,5 +1,6 @@
 //! A command service in this process: a database of its own, lanes that run, and the router to ask.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +21,10 @@ use domain::{Currency, Metadata, Money, OrderId, Version};
 use http_body_util::BodyExt;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uuid::Uuid;
 
@@ -121,6 +124,15 @@ impl World {
         }));
         let pool = database.pool();
         Self { executor, connect, pool, committed, router, _lanes: running, _database: database }
+    }
+
+    /// Serves the API on a port of this machine, until the test ends.
+    pub(crate) async fn listen(&self, limits: chassis::http::Limits) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = self.router.clone();
+        tokio::spawn(async move { chassis::http::serve(listener, router, &limits, CancellationToken::new()).await });
+        address
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Response {

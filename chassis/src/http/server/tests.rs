@@ -1,10 +1,13 @@
 use std::io;
 
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::super::admission::Admission;
+use super::super::extract::RawJson;
+use super::super::problem::Problem;
 use super::*;
 
 struct Running {
@@ -158,4 +161,34 @@ async fn a_peer_that_reads_nothing_is_cut() {
     running.shutdown.cancel();
     // The drain has nobody to wait for.
     tokio::time::timeout(Duration::from_secs(5), running.server).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn bodies_that_never_come_hold_no_permit() {
+    let door = Admission::new("orders", 1);
+    let entered = door.clone();
+    let router = Router::new().route(
+        "/",
+        post(move |body: RawJson<serde_json::Value>| async move {
+            let _permit = entered.try_enter()?;
+            Ok::<_, Problem>(body.bytes)
+        }),
+    );
+    let running = start(router, Limits { bodies_max: 8, ..Limits::default() }).await;
+    let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n";
+    let mut slow = Vec::new();
+    for _ in 0..32 {
+        let mut stream = TcpStream::connect(running.addr).await.unwrap();
+        send(&mut stream, &format!("{head}content-length: 9\r\n\r\n[")).await;
+        slow.push(stream);
+    }
+    // The oldest give their places to the newest.
+    for stream in slow.iter_mut().take(24) {
+        let answer = rest(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"overloaded\""), "{answer}");
+    }
+    let mut honest = TcpStream::connect(running.addr).await.unwrap();
+    send(&mut honest, &format!("{head}content-length: 2\r\n\r\n")).await;
+    send(&mut honest, "[]").await;
+    assert!(rest(&mut honest).await.ends_with("[]"));
 }
