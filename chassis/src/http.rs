@@ -14,6 +14,8 @@ pub mod health;
 
 pub mod admission;
 
+pub mod describe;
+
 pub mod peer;
 
 pub mod docs;

@@ -1,6 +1,8 @@
 //! REST: extract, execute, answer. No rule of the business lives here.
+#![expect(unused_qualifications, reason = "the macros of utoipa qualify what they need not")]
 
 mod answer;
+mod describe;
 mod log;
 mod orders;
 mod products;
@@ -54,13 +56,13 @@ struct Description;
 
 /// The document of the API.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    describe::completed(routes().into_openapi())
 }
 
 /// All routes of the API with their documentation.
 pub fn router(api: Api) -> Router {
     let (router, openapi) = routes().split_for_parts();
-    router.with_state(Arc::new(api)).merge(docs::router(openapi))
+    router.with_state(Arc::new(api)).merge(docs::router(describe::completed(openapi)))
 }
 
 fn routes() -> OpenApiRouter<Arc<Api>> {

@@ -4,6 +4,8 @@
 //!   grants it.
 #![expect(unused_qualifications, reason = "the macros of utoipa qualify what they need not")]
 
+mod describe;
+
 mod generations;
 
 mod interventions;
@@ -20,7 +22,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use chassis::http::admission::Admission;
-use chassis::http::problem::Problem;
+use chassis::http::problem::{Outcome, Problem};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -33,6 +35,9 @@ use crate::store::desk::Desk;
 const REQUESTS_MAX: usize = 64;
 /// How long a request waits for its wish to be granted.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// When to ask again where nothing is rebuilt, in seconds: another process may be the one that does.
+const RETRY_AFTER_S: u64 = 30;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -66,12 +71,15 @@ impl Admin {
     fn office(&self) -> Result<&Office, Problem> {
         let detail = "this process does not rebuild";
         let title = "Not ready";
-        self.office.as_ref().ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", title, detail))
+        self.office.as_ref().ok_or_else(|| {
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", title, detail);
+            problem.outcome(Outcome::NotExecuted).retry_after(RETRY_AFTER_S)
+        })
     }
 
     /// The routes and their description.
     pub fn router(self) -> (Router, utoipa::openapi::OpenApi) {
-        OpenApiRouter::with_openapi(Description::openapi())
+        let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
             .routes(routes!(letters::inspect))
             .routes(routes!(letters::retry_all))
             .routes(routes!(letters::retry))
@@ -87,7 +95,8 @@ impl Admin {
             .routes(routes!(interventions::list))
             .routes(routes!(interventions::detail))
             .with_state(Arc::new(self))
-            .split_for_parts()
+            .split_for_parts();
+        (router, describe::completed(description))
     }
 }
 
@@ -100,7 +109,6 @@ impl Admin {
             until the node that projects has granted it: 200 with what came of it, else 202 with where to ask.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(Problem)),
     tags(
         (name = "dead letters", description = "Records that can never have come from the relay"),
         (name = "parked", description = "Events that cannot be applied yet"),

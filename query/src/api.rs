@@ -3,6 +3,8 @@
 
 mod cursor;
 
+pub(crate) mod describe;
+
 mod fresh;
 
 mod caching;
@@ -118,7 +120,7 @@ impl Api {
             .routes(routes!(operations::parked))
             .with_state(Arc::new(self))
             .split_for_parts();
-        (router.layer(map_response(caching::said_of_all)), description)
+        (router.layer(map_response(caching::said_of_all)), describe::completed(description))
     }
 }
 
@@ -132,7 +134,6 @@ impl Api {
             long as `Prefer: wait=SECONDS` says.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(Problem)),
     tags(
         (name = "orders", description = "Orders and their histories"),
         (name = "totals", description = "Sums over orders"),

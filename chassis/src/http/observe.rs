@@ -19,7 +19,7 @@ use crate::tasks::payload_text;
 use crate::trace::TraceParent;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const REQUEST_ID_BYTES_MAX: usize = 128;
+pub(super) const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// The id of a request: the client's `x-request-id`, or one of ours; sent back, logged, and a request extension.
 #[derive(Debug, Clone)]

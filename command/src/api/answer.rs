@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::describe;
 use crate::executor::{Answer, Failure, Outcome, Unrenderable};
 use crate::idempotency::Reply;
 
@@ -21,19 +22,19 @@ use crate::idempotency::Reply;
 pub(super) struct OrderBody<'o> {
     #[schema(value_type = uuid::Uuid)]
     order_id: OrderId,
-    /// `CREATED`, `PAID`, `SHIPPED`, `DELIVERED` or `CANCELLED`.
+    #[schema(schema_with = describe::status)]
     status: &'static str,
     /// How many events the order has: `min_version` of a read of it that must see this command, and with the id
     /// before it, `after=ORDER_ID:VERSION`, the same for any list.
     #[schema(value_type = u32)]
     version: Version,
-    #[schema(value_type = String)]
+    #[schema(schema_with = describe::customer_id)]
     customer_id: &'o CustomerId,
     items: Vec<ItemBody<'o>>,
     /// Exact, with all digits of the currency.
-    #[schema(value_type = f64)]
+    #[schema(schema_with = describe::amount)]
     total: Box<RawValue>,
-    #[schema(value_type = String, example = "USD")]
+    #[schema(schema_with = describe::currency)]
     currency: domain::Currency,
 }
 
@@ -41,12 +42,13 @@ pub(super) struct OrderBody<'o> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = OrderItem)]
 pub(super) struct ItemBody<'o> {
-    #[schema(value_type = String)]
+    #[schema(schema_with = describe::sku)]
     sku: &'o Sku,
+    #[schema(schema_with = describe::quantity)]
     quantity: u32,
     /// Missing when it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<f64>)]
+    #[schema(schema_with = describe::amount)]
     unit_price: Option<Box<RawValue>>,
 }
 

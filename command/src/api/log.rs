@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use chassis::http::describe::schemas;
 use chassis::http::extract::Query;
 use chassis::http::problem::Problem;
 use chassis::tasks::detached;
 use domain::{OrderId, Version};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::Object;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -32,8 +34,13 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 struct PageQuery {
     /// `next` of the page before; nothing for the first page.
     after: Option<String>,
-    /// From 1 to 5000; 1000 without it.
+    /// How many; 1000 unless given.
+    #[param(schema_with = page_events)]
     limit: Option<u32>,
+}
+
+fn page_events() -> Object {
+    schemas::whole(1, PAGE_EVENTS_MAX).build()
 }
 
 /// Events in the order of their orders' ids, each order's in the order of its versions.
@@ -42,6 +49,7 @@ struct LogPage {
     events: Vec<LogRecord>,
     /// The place after the last event; missing on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     next: Option<String>,
 }
 
@@ -54,7 +62,8 @@ struct LogRecord {
     version: Version,
     /// The exact text of the message.
     message: String,
-    /// The record's headers.
+    /// The record's headers: name and value of each.
+    #[schema(value_type = Vec<[String; 2]>)]
     headers: Vec<(&'static str, String)>,
 }
 
@@ -78,11 +87,8 @@ fn place(text: &str) -> Option<(Uuid, i32)> {
 /// Note the topic's end offsets first, read the log to its end, and go on with the topic from those offsets: what is
 /// committed behind the place you are at is after those offsets.
 #[utoipa::path(
-    get, path = "/internal/events", tag = "log",
-    responses(
-        (status = 200, description = "A page", body = LogPage),
-        (status = 400, description = "The query is malformed", body = Problem, content_type = "application/problem+json"),
-    )
+    get, path = "/internal/events", operation_id = "read_log", tag = "log", params(PageQuery),
+    responses((status = 200, description = "A page", body = LogPage))
 )]
 async fn page(
     State(api): State<Arc<Api>>,

@@ -9,14 +9,15 @@ use chassis::http::problem::Problem;
 use domain::order::{DraftLine, OrderCommand};
 use domain::{CustomerId, OrderId, Sku};
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::answer::{OrderBody, respond, unavailable};
 use super::request::Context;
-use super::{Api, Entrance};
+use super::{Api, Entrance, describe};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
@@ -31,26 +32,28 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// What is ordered. Prices come from the catalogue, never from here.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ItemIn {
-    #[schema(value_type = String, example = "prod-1")]
+pub(super) struct ItemIn {
+    #[schema(schema_with = describe::sku)]
     sku: Sku,
-    /// From 1 to 1,000,000.
-    #[schema(example = 2)]
+    #[schema(schema_with = describe::quantity)]
     quantity: u32,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CreateIn {
-    #[schema(value_type = String, example = "customer-1")]
+    #[schema(schema_with = describe::customer_id)]
     customer_id: CustomerId,
-    /// From 1 to 200 items, each SKU once.
+    /// Each SKU once.
+    #[schema(schema_with = describe::items)]
     items: Vec<ItemIn>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangeItemsIn {
+    /// Each SKU once.
+    #[schema(schema_with = describe::items)]
     items: Vec<ItemIn>,
 }
 
@@ -75,20 +78,29 @@ struct DeliverIn {}
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CancelIn {
-    /// Why, for the audit trail: from 1 to 500 characters.
+    /// Why, for the audit trail.
     reason: Text,
 }
 
-/// A short text: from 1 to 500 characters, not blank.
-#[derive(Debug, Deserialize, ToSchema)]
+/// The most characters of a [`Text`].
+pub(super) const TEXT_CHARS_MAX: usize = 500;
+
+/// A short text that is not blank.
+#[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
-#[schema(value_type = String)]
 struct Text(String);
+
+impl PartialSchema for Text {
+    fn schema() -> RefOr<Schema> {
+        describe::text().into()
+    }
+}
+
+impl ToSchema for Text {}
 
 impl TryFrom<String> for Text {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        const TEXT_CHARS_MAX: usize = 500;
         if text.trim().is_empty() || text.chars().count() > TEXT_CHARS_MAX {
             return Err(format!("a text has from 1 to {TEXT_CHARS_MAX} characters"));
         }
@@ -112,12 +124,10 @@ async fn priced(api: &Api, items: Vec<ItemIn>) -> Result<Vec<DraftLine>, Problem
 ///
 /// Without a body key the same request twice places two orders; with an `Idempotency-Key` it places one.
 #[utoipa::path(
-    post, path = "/orders", tag = "orders", request_body = CreateIn,
-    params(("Idempotency-Key" = Option<String>, Header, description = "The client's name for this request")),
+    post, path = "/orders", operation_id = "create_order", tag = "orders", request_body = CreateIn, params(Context),
     responses(
-        (status = 201, description = "Placed; `Location` and `ETag` name it and its version", body = OrderBody<'_>),
-        (status = 422, description = "It cannot be accepted like this", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Not executed, unless `outcome` says that it is unknown", body = Problem, content_type = "application/problem+json"),
+        (status = 201, description = "Placed; `Location` and `ETag` name it and its version", body = OrderBody<'_>,
+            headers(("ETag"), ("Location"), ("Idempotency-Replayed"))),
     )
 )]
 async fn create(
@@ -136,18 +146,9 @@ async fn create(
 
 /// Replace the items of an order that is not paid. The same items again change nothing.
 #[utoipa::path(
-    put, path = "/orders/{order_id}/items", tag = "orders", request_body = ChangeItemsIn,
-    params(
-        ("order_id" = Uuid, Path),
-        ("Idempotency-Key" = Option<String>, Header),
-        ("If-Match" = Option<String>, Header, description = "The version that you have seen, as its `ETag`"),
-    ),
-    responses(
-        (status = 200, description = "Changed", body = OrderBody<'_>),
-        (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is paid or cancelled", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "It has another version", body = Problem, content_type = "application/problem+json"),
-    )
+    put, path = "/orders/{order_id}/items", operation_id = "change_items", tag = "orders", request_body = ChangeItemsIn,
+    params(("order_id" = Uuid, Path), Context),
+    responses((status = 200, description = "Changed", body = OrderBody<'_>, headers(("ETag"), ("Idempotency-Replayed"))))
 )]
 async fn change_items(
     State(api): State<Arc<Api>>,
@@ -164,13 +165,9 @@ async fn change_items(
 
 /// Take note of the payment of the whole total. Needs no body.
 #[utoipa::path(
-    post, path = "/orders/{order_id}/pay", tag = "orders", request_body = Option<PayIn>,
-    params(("order_id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
-    responses(
-        (status = 200, description = "Paid", body = OrderBody<'_>),
-        (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is paid already, or cancelled", body = Problem, content_type = "application/problem+json"),
-    )
+    post, path = "/orders/{order_id}/pay", operation_id = "pay_order", tag = "orders", request_body = Option<PayIn>,
+    params(("order_id" = Uuid, Path), Context),
+    responses((status = 200, description = "Paid", body = OrderBody<'_>, headers(("ETag"), ("Idempotency-Replayed"))))
 )]
 async fn pay(
     State(api): State<Arc<Api>>,
@@ -187,13 +184,9 @@ async fn pay(
 
 /// Hand a paid order to a carrier. Needs no body.
 #[utoipa::path(
-    post, path = "/orders/{order_id}/ship", tag = "orders", request_body = Option<ShipIn>,
-    params(("order_id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
-    responses(
-        (status = 200, description = "Shipped", body = OrderBody<'_>),
-        (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is not paid, or has left already", body = Problem, content_type = "application/problem+json"),
-    )
+    post, path = "/orders/{order_id}/ship", operation_id = "ship_order", tag = "orders", request_body = Option<ShipIn>,
+    params(("order_id" = Uuid, Path), Context),
+    responses((status = 200, description = "Shipped", body = OrderBody<'_>, headers(("ETag"), ("Idempotency-Replayed"))))
 )]
 async fn ship(
     State(api): State<Arc<Api>>,
@@ -212,13 +205,9 @@ async fn ship(
 
 /// Take note of the arrival. Needs no body.
 #[utoipa::path(
-    post, path = "/orders/{order_id}/deliver", tag = "orders", request_body = Option<DeliverIn>,
-    params(("order_id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
-    responses(
-        (status = 200, description = "Delivered", body = OrderBody<'_>),
-        (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It has not been shipped, or has arrived already", body = Problem, content_type = "application/problem+json"),
-    )
+    post, path = "/orders/{order_id}/deliver", operation_id = "deliver_order", tag = "orders", request_body = Option<DeliverIn>,
+    params(("order_id" = Uuid, Path), Context),
+    responses((status = 200, description = "Delivered", body = OrderBody<'_>, headers(("ETag"), ("Idempotency-Replayed"))))
 )]
 async fn deliver(
     State(api): State<Arc<Api>>,
@@ -234,13 +223,9 @@ async fn deliver(
 
 /// Give an order up before it ships. A paid one is refunded.
 #[utoipa::path(
-    post, path = "/orders/{order_id}/cancel", tag = "orders", request_body = CancelIn,
-    params(("order_id" = Uuid, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
-    responses(
-        (status = 200, description = "Cancelled", body = OrderBody<'_>),
-        (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It has been shipped, or is cancelled already", body = Problem, content_type = "application/problem+json"),
-    )
+    post, path = "/orders/{order_id}/cancel", operation_id = "cancel_order", tag = "orders", request_body = CancelIn,
+    params(("order_id" = Uuid, Path), Context),
+    responses((status = 200, description = "Cancelled", body = OrderBody<'_>, headers(("ETag"), ("Idempotency-Replayed"))))
 )]
 async fn cancel(
     State(api): State<Arc<Api>>,

@@ -17,12 +17,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answer::{page_limit, unavailable};
-use super::{AdmittedRead, Api, Entrance};
+use super::{AdmittedRead, Api, Entrance, describe};
 use crate::catalog::Product;
 
 /// The most products of one page, and how many without asking.
-const PAGE_PRODUCTS_MAX: u32 = 200;
+pub(super) const PAGE_PRODUCTS_MAX: u32 = 200;
 const PAGE_PRODUCTS: u32 = 50;
+/// The most characters of a product's name.
+pub(super) const NAME_CHARS_MAX: usize = 200;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put))
@@ -31,14 +33,16 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Product)]
 struct ProductBody {
-    #[schema(value_type = String)]
+    #[schema(schema_with = describe::sku)]
     sku: Sku,
     /// Exact, as text: what `PUT` takes.
-    #[schema(example = "15.00")]
+    #[schema(schema_with = describe::decimal)]
     unit_price: String,
-    #[schema(value_type = String, example = "USD")]
+    #[schema(schema_with = describe::currency)]
     currency: Currency,
+    /// Missing when it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     name: Option<String>,
 }
 
@@ -52,12 +56,12 @@ impl From<Product> for ProductBody {
 #[serde(deny_unknown_fields)]
 struct ProductIn {
     /// A decimal text such as `"15.00"`, or whole units as an integer. A float is refused: money is exact.
-    #[schema(value_type = String, example = "15.00")]
+    #[schema(schema_with = describe::price)]
     unit_price: ExactDecimal,
     /// Without it, the service's default currency.
-    #[schema(value_type = Option<String>, example = "USD")]
+    #[schema(schema_with = describe::currency)]
     currency: Option<Currency>,
-    /// At most 200 characters.
+    #[schema(schema_with = describe::product_name)]
     name: Option<String>,
 }
 
@@ -108,14 +112,24 @@ fn invalid(pointer: &'static str, detail: String) -> Problem {
 struct PageQuery {
     /// The last SKU of the page before.
     after: Option<String>,
-    /// From 1 to 200; 50 without it.
+    /// How many; 50 unless given.
+    #[param(schema_with = describe::page_products)]
     limit: Option<u32>,
+}
+
+/// Names a product.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes the path, which is read as a SKU alone")]
+struct ProductPath {
+    #[param(schema_with = describe::sku)]
+    sku: Sku,
 }
 
 /// List the products by SKU.
 #[utoipa::path(
-    get, path = "/products", tag = "products",
-    responses((status = 200, description = "A page; `Link: rel=\"next\"` when there is more", body = [ProductBody]))
+    get, path = "/products", operation_id = "list_products", tag = "products", params(PageQuery),
+    responses((status = 200, description = "A page", body = [ProductBody], headers(("Link"))))
 )]
 async fn list(
     State(api): State<Arc<Api>>,
@@ -142,11 +156,8 @@ fn next_link(last: &Sku, limit: u32) -> String {
 
 /// Look a product up.
 #[utoipa::path(
-    get, path = "/products/{sku}", tag = "products", params(("sku" = String, Path)),
-    responses(
-        (status = 200, body = ProductBody),
-        (status = 404, description = "No such product", body = Problem, content_type = "application/problem+json"),
-    )
+    get, path = "/products/{sku}", operation_id = "get_product", tag = "products", params(ProductPath),
+    responses((status = 200, description = "The product", body = ProductBody))
 )]
 async fn get(State(api): State<Arc<Api>>, _admitted: AdmittedRead, Path(sku): Path<Sku>) -> Result<Response, Problem> {
     match api.catalog.product(&sku).await.map_err(|error| unavailable(&error))? {
@@ -157,11 +168,11 @@ async fn get(State(api): State<Arc<Api>>, _admitted: AdmittedRead, Path(sku): Pa
 
 /// Set a product's price. Orders that are placed already keep theirs.
 #[utoipa::path(
-    put, path = "/products/{sku}", tag = "products", params(("sku" = String, Path)), request_body = ProductIn,
+    put, path = "/products/{sku}", operation_id = "put_product", tag = "products", params(ProductPath),
+    request_body = ProductIn,
     responses(
         (status = 200, description = "Changed", body = ProductBody),
         (status = 201, description = "Added", body = ProductBody),
-        (status = 422, description = "The price is no exact amount", body = Problem, content_type = "application/problem+json"),
     )
 )]
 async fn put(
@@ -171,7 +182,6 @@ async fn put(
     Json(product): Json<ProductIn>,
 ) -> Result<Response, Problem> {
     let _permit = entrance.enter()?;
-    const NAME_CHARS_MAX: usize = 200;
     let currency = product.currency.unwrap_or_else(|| api.catalog.default_currency());
     let unit_price =
         Money::parse(&product.unit_price.0, currency).map_err(|error| invalid("/unit_price", error.to_string()))?;

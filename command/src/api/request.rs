@@ -17,7 +17,7 @@ use crate::executor::Request;
 use crate::idempotency::{KEY_CHARS_MAX, Key};
 
 /// The most characters of `X-Actor` and `X-Correlation-Id`.
-const NAME_CHARS_MAX: usize = 128;
+pub(super) const ACTOR_CHARS_MAX: usize = 128;
 
 /// Everything of a command request but its body.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ fn name(headers: &HeaderMap, header: &'static str) -> Result<Option<String>, Pro
     let refused = |why: &str| refused("invalid-header", "Invalid header", header, why.to_owned());
     match single(headers, header).map_err(refused)?.map(str::trim) {
         None | Some("") => Ok(None),
-        Some(value) if value.len() > NAME_CHARS_MAX => Err(refused("it is too long")),
+        Some(value) if value.len() > ACTOR_CHARS_MAX => Err(refused("it is too long")),
         Some(value) => Ok(Some(value.to_owned())),
     }
 }

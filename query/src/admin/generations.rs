@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::Admin;
+use super::{Admin, describe};
 use crate::api::failed;
 use crate::generation::{Generation, Source};
 use crate::rebuild::works::{Job, Status};
@@ -71,7 +71,8 @@ pub(super) struct RebuildDocument {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RebuildRequest {
-    /// topic (unless given) or log
+    /// Topic unless given
+    #[schema(schema_with = describe::source)]
     source: Option<String>,
 }
 
@@ -79,6 +80,7 @@ pub(super) struct RebuildRequest {
 #[utoipa::path(
     get,
     path = "/generations",
+    operation_id = "list_generations",
     tag = "generations",
     responses((status = 200, description = "The oldest first", body = Vec<GenerationDocument>))
 )]
@@ -104,6 +106,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<Gen
 #[utoipa::path(
     get,
     path = "/rebuild",
+    operation_id = "get_rebuild",
     tag = "generations",
     responses((status = 200, description = "What is being done", body = RebuildDocument))
 )]
@@ -141,12 +144,11 @@ pub(super) async fn progress(State(admin): State<Arc<Admin>>) -> Result<Json<Reb
 #[utoipa::path(
     post,
     path = "/rebuild",
+    operation_id = "start_rebuild",
     tag = "generations",
     request_body = RebuildRequest,
     responses(
-        (status = 202, description = "It is begun, or gone on with; `Location` tells how far it is"),
-        (status = 400, description = "The source is unknown", body = Problem),
-        (status = 409, description = "One is going on, or there is no log to read", body = Problem),
+        (status = 202, description = "It is begun, or gone on with; `Location` tells how far it is", headers(("Location"))),
     )
 )]
 pub(super) async fn rebuild(
@@ -171,6 +173,7 @@ pub(super) async fn rebuild(
 #[utoipa::path(
     delete,
     path = "/rebuild",
+    operation_id = "stop_rebuild",
     tag = "generations",
     responses((status = 202, description = "It will stop within a batch"))
 )]
@@ -184,10 +187,10 @@ pub(super) async fn stop(State(admin): State<Arc<Admin>>) -> Result<StatusCode, 
 #[utoipa::path(
     post,
     path = "/rollback",
+    operation_id = "roll_back",
     tag = "generations",
     responses(
-        (status = 202, description = "It catches up and is served then; `Location` tells how far it is"),
-        (status = 409, description = "There is none before, or a rebuild is going on", body = Problem),
+        (status = 202, description = "It catches up and is served then; `Location` tells how far it is", headers(("Location"))),
     )
 )]
 pub(super) async fn roll_back(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {

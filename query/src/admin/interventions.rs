@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::Admin;
 use super::request::Actor;
-use crate::api::{failed, page};
+use crate::api::{describe, failed, page};
 use crate::intervention::{Intervention, Outcome, Wish};
 
 /// How often a request looks whether its wish is granted.
@@ -63,6 +63,7 @@ pub(super) struct OutcomeDocument {
     discarded: usize,
     /// Why it could not be carried out
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<String>,
 }
 
@@ -93,7 +94,8 @@ impl From<Intervention> for InterventionDocument {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LimitQuery {
-    /// Rows, 1 to 200; 50 unless given
+    /// Rows; 50 unless given
+    #[param(schema_with = describe::limit)]
     limit: Option<u32>,
 }
 
@@ -101,12 +103,10 @@ pub(super) struct LimitQuery {
 #[utoipa::path(
     get,
     path = "/interventions",
+    operation_id = "list_interventions",
     tag = "interventions",
     params(LimitQuery),
-    responses(
-        (status = 200, description = "The newest first", body = Vec<InterventionDocument>),
-        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
-    )
+    responses((status = 200, description = "The newest first", body = Vec<InterventionDocument>))
 )]
 pub(super) async fn list(
     State(admin): State<Arc<Admin>>,
@@ -122,13 +122,10 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/interventions/{id}",
+    operation_id = "get_intervention",
     tag = "interventions",
     params(("id" = Uuid, Path, description = "Its id")),
-    responses(
-        (status = 200, description = "What was asked for and what came of it", body = InterventionDocument),
-        (status = 400, description = "The id is malformed", body = Problem),
-        (status = 404, description = "There is none", body = Problem),
-    )
+    responses((status = 200, description = "What was asked for and what came of it", body = InterventionDocument))
 )]
 pub(super) async fn detail(
     State(admin): State<Arc<Admin>>,

@@ -11,9 +11,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::Admin;
 use super::interventions::{InterventionDocument, wish};
 use super::request::{Actor, Discard, digest};
+use super::{Admin, describe};
 use crate::api::failed;
 use crate::hex;
 use crate::intake::Position;
@@ -31,6 +31,7 @@ pub(super) struct LetterPath {
     /// Where it stood
     offset: i64,
     /// Of its value, as the lists show it
+    #[param(schema_with = describe::digest)]
     digest: String,
 }
 
@@ -52,6 +53,7 @@ pub(super) struct LetterDocument {
     key: Option<String>,
     payload: Option<String>,
     /// Name and value, in the order of the record
+    #[schema(value_type = Vec<[String; 2]>)]
     headers: Vec<(String, String)>,
     /// no-value, unreadable, wrong-key, out-of-place or contradiction
     reason: String,
@@ -101,13 +103,10 @@ fn unknown(detail: &'static str) -> Problem {
 #[utoipa::path(
     get,
     path = "/dead-letters/{topic}/{partition}/{offset}/{digest}",
+    operation_id = "get_dead_letter",
     tag = "dead letters",
     params(LetterPath),
-    responses(
-        (status = 200, description = "The record, and why it was set aside", body = LetterDocument),
-        (status = 400, description = "The path is malformed", body = Problem),
-        (status = 404, description = "There is none", body = Problem),
-    )
+    responses((status = 200, description = "The record, and why it was set aside", body = LetterDocument))
 )]
 pub(super) async fn inspect(
     State(admin): State<Arc<Admin>>,
@@ -124,13 +123,13 @@ pub(super) async fn inspect(
 #[utoipa::path(
     post,
     path = "/dead-letters/retry",
+    operation_id = "retry_dead_letters",
     tag = "dead letters",
-    params(("x-actor" = Option<String>, Header, description = "Who asks")),
+    params(Actor),
     responses(
         (status = 200, description = "What came of it", body = InterventionDocument),
         (status = 202, description = "Not done yet: `Location` tells", body = InterventionDocument,
-            headers(("location" = String, description = "Where to ask what came of it"))),
-        (status = 503, description = "Too much is asked at once, or the database does not answer", body = Problem),
+            headers(("Location"))),
     )
 )]
 pub(super) async fn retry_all(State(admin): State<Arc<Admin>>, actor: Actor) -> Result<Response, Problem> {
@@ -142,15 +141,13 @@ pub(super) async fn retry_all(State(admin): State<Arc<Admin>>, actor: Actor) -> 
 #[utoipa::path(
     post,
     path = "/dead-letters/{topic}/{partition}/{offset}/{digest}/retry",
+    operation_id = "retry_dead_letter",
     tag = "dead letters",
-    params(LetterPath, ("x-actor" = Option<String>, Header, description = "Who asks")),
+    params(LetterPath, Actor),
     responses(
         (status = 200, description = "What came of it", body = InterventionDocument),
         (status = 202, description = "Not done yet: `Location` tells", body = InterventionDocument,
-            headers(("location" = String, description = "Where to ask what came of it"))),
-        (status = 400, description = "The path is malformed", body = Problem),
-        (status = 404, description = "There is none, or it is discarded", body = Problem),
-        (status = 503, description = "Too much is asked at once, or the database does not answer", body = Problem),
+            headers(("Location"))),
     )
 )]
 pub(super) async fn retry(
@@ -170,16 +167,14 @@ pub(super) async fn retry(
 #[utoipa::path(
     post,
     path = "/dead-letters/{topic}/{partition}/{offset}/{digest}/discard",
+    operation_id = "discard_dead_letter",
     tag = "dead letters",
-    params(LetterPath, ("x-actor" = Option<String>, Header, description = "Who asks")),
+    params(LetterPath, Actor),
     request_body = Discard,
     responses(
         (status = 200, description = "What came of it", body = InterventionDocument),
         (status = 202, description = "Not done yet: `Location` tells", body = InterventionDocument,
-            headers(("location" = String, description = "Where to ask what came of it"))),
-        (status = 400, description = "The path is malformed, or there is no reason", body = Problem),
-        (status = 404, description = "There is none, or it is discarded", body = Problem),
-        (status = 503, description = "Too much is asked at once, or the database does not answer", body = Problem),
+            headers(("Location"))),
     )
 )]
 pub(super) async fn discard(

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::Admin;
 use super::interventions::{InterventionDocument, wish};
 use super::request::{Actor, Discard, digest};
+use super::{Admin, describe};
 use crate::api::failed;
 use crate::hex;
 use crate::intervention::Wish;
@@ -33,6 +33,7 @@ pub(super) struct ParkedPath {
     /// Which of its events
     version: u32,
     /// Of the message, as the lists show it
+    #[param(schema_with = describe::digest)]
     digest: String,
 }
 
@@ -52,6 +53,7 @@ pub(super) struct ParkedDocument {
     /// The exact text
     message: String,
     /// Name and value, in the order of the record
+    #[schema(value_type = Vec<[String; 2]>)]
     headers: Vec<(String, String)>,
     parked_at: DateTime<Utc>,
     discarded_at: Option<DateTime<Utc>>,
@@ -100,13 +102,10 @@ fn unknown(detail: String) -> Problem {
 #[utoipa::path(
     get,
     path = "/parked/{order_id}",
+    operation_id = "get_parked_order",
     tag = "parked",
     params(("order_id" = Uuid, Path, description = "Which order")),
-    responses(
-        (status = 200, description = "By version, at most 1000", body = Vec<ParkedDocument>),
-        (status = 400, description = "The id is malformed", body = Problem),
-        (status = 404, description = "Nothing of it waits or was discarded", body = Problem),
-    )
+    responses((status = 200, description = "By version, at most 1000", body = Vec<ParkedDocument>))
 )]
 pub(super) async fn inspect(
     State(admin): State<Arc<Admin>>,
@@ -124,13 +123,13 @@ pub(super) async fn inspect(
 #[utoipa::path(
     post,
     path = "/parked/retry",
+    operation_id = "retry_parked",
     tag = "parked",
-    params(("x-actor" = Option<String>, Header, description = "Who asks")),
+    params(Actor),
     responses(
         (status = 200, description = "What came of it", body = InterventionDocument),
         (status = 202, description = "Not done yet: `Location` tells", body = InterventionDocument,
-            headers(("location" = String, description = "Where to ask what came of it"))),
-        (status = 503, description = "Too much is asked at once, or the database does not answer", body = Problem),
+            headers(("Location"))),
     )
 )]
 pub(super) async fn retry_all(State(admin): State<Arc<Admin>>, actor: Actor) -> Result<Response, Problem> {
@@ -142,18 +141,13 @@ pub(super) async fn retry_all(State(admin): State<Arc<Admin>>, actor: Actor) -> 
 #[utoipa::path(
     post,
     path = "/parked/{order_id}/retry",
+    operation_id = "retry_parked_order",
     tag = "parked",
-    params(
-        ("order_id" = Uuid, Path, description = "Which order"),
-        ("x-actor" = Option<String>, Header, description = "Who asks"),
-    ),
+    params(("order_id" = Uuid, Path, description = "Which order"), Actor),
     responses(
         (status = 200, description = "What came of it", body = InterventionDocument),
         (status = 202, description = "Not done yet: `Location` tells", body = InterventionDocument,
-            headers(("location" = String, description = "Where to ask what came of it"))),
-        (status = 400, description = "The id is malformed", body = Problem),
-        (status = 404, description = "Nothing of it waits", body = Problem),
-        (status = 503, description = "Too much is asked at once, or the database does not answer", body = Problem),
+            headers(("Location"))),
     )
 )]
 pub(super) async fn retry(
@@ -171,18 +165,13 @@ pub(super) async fn retry(
 #[utoipa::path(
     post,
     path = "/parked/{order_id}/heal",
+    operation_id = "heal_parked_order",
     tag = "parked",
-    params(
-        ("order_id" = Uuid, Path, description = "Which order"),
-        ("x-actor" = Option<String>, Header, description = "Who asks"),
-    ),
+    params(("order_id" = Uuid, Path, description = "Which order"), Actor),
     responses(
         (status = 200, description = "What came of it", body = InterventionDocument),
         (status = 202, description = "Not done yet: `Location` tells", body = InterventionDocument,
-            headers(("location" = String, description = "Where to ask what came of it"))),
-        (status = 400, description = "The id is malformed", body = Problem),
-        (status = 404, description = "Nothing of it waits", body = Problem),
-        (status = 503, description = "Too much is asked at once, or the database does not answer", body = Problem),
+            headers(("Location"))),
     )
 )]
 pub(super) async fn heal(
@@ -203,16 +192,14 @@ pub(super) async fn heal(
 #[utoipa::path(
     post,
     path = "/parked/{order_id}/{version}/{digest}/discard",
+    operation_id = "discard_parked_event",
     tag = "parked",
-    params(ParkedPath, ("x-actor" = Option<String>, Header, description = "Who asks")),
+    params(ParkedPath, Actor),
     request_body = Discard,
     responses(
         (status = 200, description = "What came of it", body = InterventionDocument),
         (status = 202, description = "Not done yet: `Location` tells", body = InterventionDocument,
-            headers(("location" = String, description = "Where to ask what came of it"))),
-        (status = 400, description = "The path is malformed, or there is no reason", body = Problem),
-        (status = 404, description = "It does not wait", body = Problem),
-        (status = 503, description = "Too much is asked at once, or the database does not answer", body = Problem),
+            headers(("Location"))),
     )
 )]
 pub(super) async fn discard(

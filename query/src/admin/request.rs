@@ -7,13 +7,14 @@ use chassis::http::problem::{Outcome, Problem};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::describe;
 use crate::hex;
 use crate::intake::Digest;
 
 /// The most characters of `X-Actor`.
-const ACTOR_CHARS_MAX: usize = 128;
+pub(super) const ACTOR_CHARS_MAX: usize = 128;
 /// The most characters of a reason.
-const REASON_CHARS_MAX: usize = 1_000;
+pub(super) const REASON_CHARS_MAX: usize = 1_000;
 
 /// Who says to be asking: `X-Actor`, as the command service takes it.
 #[derive(Debug)]
@@ -45,8 +46,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Actor {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Discard {
-    /// In words, for whoever asks later; 1 to 1000 characters
-    #[schema(required = true)]
+    /// In words, for the audit trail
+    #[schema(required = true, schema_with = describe::reason)]
     reason: Option<String>,
 }
 

@@ -12,8 +12,9 @@ use domain::CustomerId;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::describe::Waits;
 use super::fresh::{Seen, until_fresh};
-use super::{Api, built, cursor, failed, page};
+use super::{Api, built, cursor, describe, failed, page};
 use crate::projections::cancellations::Reason;
 use crate::store::answer::{CancellationFilter, CancellationTotals};
 
@@ -23,10 +24,10 @@ use crate::store::answer::{CancellationFilter, CancellationTotals};
 pub(super) struct CancellationDocument {
     /// In UTC
     day: NaiveDate,
-    #[schema(value_type = String)]
+    #[schema(schema_with = describe::customer_id)]
     customer_id: CustomerId,
     /// At most 500 characters of it, with blanks for control characters
-    #[schema(value_type = String)]
+    #[schema(schema_with = describe::reason)]
     reason: Reason,
     /// Orders given up
     orders: i64,
@@ -45,17 +46,17 @@ impl From<CancellationTotals> for CancellationDocument {
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
     /// Of this customer
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = describe::customer_id)]
     customer_id: Option<CustomerId>,
     /// This day or later
     from: Option<NaiveDate>,
     /// This day or earlier
     to: Option<NaiveDate>,
-    /// Rows per page, 1 to 200; 50 unless given
+    /// Rows per page; 50 unless given
+    #[param(schema_with = describe::limit)]
     limit: Option<u32>,
-    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long,
-    /// in seconds, says `Prefer: wait=2`
-    #[param(value_type = Option<String>)]
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer
+    #[param(schema_with = describe::seen)]
     after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before
     cursor: Option<String>,
@@ -65,14 +66,10 @@ pub(super) struct ListQuery {
 #[utoipa::path(
     get,
     path = "/cancellations",
+    operation_id = "list_cancellations",
     tag = "totals",
-    params(ListQuery),
-    responses(
-        (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<CancellationDocument>),
-        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
-        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
-        (status = 503, description = "`after` was not reached in time", body = Problem),
-    )
+    params(ListQuery, Waits),
+    responses((status = 200, description = "A page", body = Vec<CancellationDocument>, headers(("Link"))))
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,

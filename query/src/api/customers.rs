@@ -15,8 +15,9 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::caching::{Holds, Tag};
+use super::describe::{Conditional, Waits};
 use super::fresh::{Seen, until_fresh};
-use super::{Api, built, cursor, failed, page};
+use super::{Api, built, cursor, describe, failed, page};
 use crate::store;
 use crate::store::answer::CustomerTotals;
 
@@ -24,7 +25,7 @@ use crate::store::answer::CustomerTotals;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Customer)]
 pub(super) struct CustomerDocument {
-    #[schema(value_type = String)]
+    #[schema(schema_with = describe::customer_id)]
     customer_id: CustomerId,
     /// Orders placed
     orders: i64,
@@ -40,10 +41,10 @@ pub(super) struct CustomerDocument {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Spend)]
 pub(super) struct SpendDocument {
-    #[schema(value_type = String)]
+    #[schema(schema_with = describe::currency)]
     currency: Currency,
     /// Paid minus refunded; exact, with all digits of the currency
-    #[schema(value_type = f64)]
+    #[schema(schema_with = describe::amount)]
     amount: Box<RawValue>,
     /// Orders placed in it
     orders: i64,
@@ -90,11 +91,11 @@ fn documents(rows: Vec<CustomerTotals>) -> Vec<CustomerDocument> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Customers per page, 1 to 200; 50 unless given
+    /// Customers per page; 50 unless given
+    #[param(schema_with = describe::limit)]
     limit: Option<u32>,
-    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long,
-    /// in seconds, says `Prefer: wait=2`
-    #[param(value_type = Option<String>)]
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer
+    #[param(schema_with = describe::seen)]
     after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before
     cursor: Option<String>,
@@ -104,14 +105,10 @@ pub(super) struct ListQuery {
 #[utoipa::path(
     get,
     path = "/customers",
+    operation_id = "list_customers",
     tag = "totals",
-    params(ListQuery),
-    responses(
-        (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<CustomerDocument>),
-        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
-        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
-        (status = 503, description = "`after` was not reached in time", body = Problem),
-    )
+    params(ListQuery, Waits),
+    responses((status = 200, description = "A page", body = Vec<CustomerDocument>, headers(("Link"))))
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
@@ -135,14 +132,23 @@ pub(super) async fn list(
     Ok(response)
 }
 
+/// Names a customer.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "describes the path, which is read as an id alone")]
+pub(super) struct CustomerPath {
+    /// The customer
+    #[param(schema_with = describe::customer_id)]
+    id: CustomerId,
+}
+
 /// How fresh an answer has to be.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DetailQuery {
-    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long,
-    /// in seconds, says `Prefer: wait=2`
-    #[param(value_type = Option<String>)]
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer
+    #[param(schema_with = describe::seen)]
     after: Option<Seen>,
 }
 
@@ -150,15 +156,12 @@ pub(super) struct DetailQuery {
 #[utoipa::path(
     get,
     path = "/customers/{id}",
+    operation_id = "get_customer",
     tag = "totals",
-    params(("id" = String, Path, description = "The customer"), DetailQuery),
+    params(CustomerPath, DetailQuery, Waits, Conditional),
     responses(
-        (status = 200, description = "The customer; `ETag` is a digest of it", body = CustomerDocument),
-        (status = 304, description = "As it was: `If-None-Match` has its digest"),
-        (status = 400, description = "The id or a parameter is malformed", body = Problem),
-        (status = 404, description = "Has no order, or none yet", body = Problem),
-        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
-        (status = 503, description = "`after` was not reached in time", body = Problem),
+        (status = 200, description = "The customer; `ETag` is a digest of it", body = CustomerDocument, headers(("ETag"))),
+        (status = 304, description = "As it was: `If-None-Match` has its digest", headers(("ETag"))),
     )
 )]
 pub(super) async fn detail(

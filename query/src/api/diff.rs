@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::caching::{Holds, Tag};
+use super::describe::Conditional;
 use super::{Api, failed, unknown_order, unknown_version};
 use crate::store;
 use crate::time_travel::{self, Change, Moment};
@@ -48,24 +49,24 @@ pub(super) struct ChangeDocument {
     /// The field of the order
     field: String,
     /// Of `items`: which one
+    #[schema(nullable = false)]
     sku: Option<String>,
     /// What it was; null where it was not
-    from: Option<Value>,
+    from: Value,
     /// What it became; null where it is not any more
-    to: Option<Value>,
+    to: Value,
 }
 
 /// Shows what changed between two versions.
 #[utoipa::path(
     get,
     path = "/orders/{id}/diff",
+    operation_id = "diff_order",
     tag = "orders",
-    params(("id" = Uuid, Path, description = "The order"), DiffQuery),
+    params(("id" = Uuid, Path, description = "The order"), DiffQuery, Conditional),
     responses(
-        (status = 200, description = "What changed, by field and then by SKU; `ETag` is both versions", body = DiffDocument),
-        (status = 304, description = "As it was: `If-None-Match` has both versions"),
-        (status = 400, description = "The id or a parameter is missing, unknown or malformed", body = Problem),
-        (status = 404, description = "The order or a version is not known, or not yet", body = Problem),
+        (status = 200, description = "What changed, by field and then by SKU; `ETag` is both versions", body = DiffDocument, headers(("ETag"))),
+        (status = 304, description = "As it was: `If-None-Match` has both versions", headers(("ETag"))),
     )
 )]
 pub(super) async fn diff(

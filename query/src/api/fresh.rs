@@ -15,7 +15,7 @@ use crate::store::answer::Waiting;
 /// How long a reader waits for a version unless it says otherwise.
 const WAIT_DEFAULT: Duration = Duration::from_secs(2);
 /// The longest that a reader may wait.
-const WAIT_MAX: Duration = Duration::from_secs(10);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(10);
 /// When to ask a projector again that fails, in seconds: it has failed for longer already.
 const FAILED_RETRY_AFTER_S: u64 = 30;
 

@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::caching::{Holds, Tag};
+use super::describe::{Conditional, Waits};
 use super::fresh::{Seen, until_fresh};
 use super::{Api, failed, unknown_order};
 use crate::store;
@@ -72,7 +73,7 @@ impl TryFrom<Event> for EventDocument {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FreshQuery {
-    /// Wait until this version of the order is applied; for how long, in seconds, says `Prefer: wait=2`
+    /// Wait until this version of the order is applied
     min_version: Option<u32>,
 }
 
@@ -80,15 +81,12 @@ pub(super) struct FreshQuery {
 #[utoipa::path(
     get,
     path = "/orders/{id}/history",
+    operation_id = "get_order_history",
     tag = "orders",
-    params(("id" = Uuid, Path, description = "The order"), FreshQuery),
+    params(("id" = Uuid, Path, description = "The order"), FreshQuery, Waits, Conditional),
     responses(
-        (status = 200, description = "Its events; `ETag` is the order's version", body = Vec<EventDocument>),
-        (status = 304, description = "As it was: `If-None-Match` has the order's version"),
-        (status = 400, description = "The id or a parameter is malformed", body = Problem),
-        (status = 404, description = "Not known, or not yet", body = Problem),
-        (status = 409, description = "`min_version` cannot be reached by waiting", body = Problem),
-        (status = 503, description = "`min_version` was not reached in time", body = Problem),
+        (status = 200, description = "Its events; `ETag` is the order's version", body = Vec<EventDocument>, headers(("ETag"))),
+        (status = 304, description = "As it was: `If-None-Match` has the order's version", headers(("ETag"))),
     )
 )]
 pub(super) async fn history(

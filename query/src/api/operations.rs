@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::caching::unkept;
-use super::{Api, failed, page};
+use super::{Api, describe, failed, page};
 use crate::hex;
 use crate::store::answer::{Discarded, ListedLetter, ListedParked};
 
@@ -61,23 +61,20 @@ pub(super) struct LetterDocument {
     reason: String,
     detail: String,
     seen_at: DateTime<Utc>,
-    #[serde(flatten)]
-    discarded: Option<DiscardedDocument>,
+    /// When an operator discarded it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    discarded_at: Option<DateTime<Utc>>,
+    /// Why
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    discard_reason: Option<String>,
 }
 
-/// That an operator discarded it.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Discarded)]
-pub(crate) struct DiscardedDocument {
-    discarded_at: DateTime<Utc>,
-    discard_reason: String,
-}
-
-impl From<Discarded> for DiscardedDocument {
-    fn from(discarded: Discarded) -> Self {
-        let discarded_at = DateTime::from_timestamp_micros(discarded.at_micros).unwrap_or_default();
-        Self { discarded_at, discard_reason: discarded.reason }
-    }
+/// When and why an operator discarded something.
+fn told(discarded: Option<Discarded>) -> (Option<DateTime<Utc>>, Option<String>) {
+    let told = discarded.map(|discarded| (DateTime::from_timestamp_micros(discarded.at_micros), discarded.reason));
+    told.map(|(at, reason)| (at.unwrap_or_default(), reason)).unzip()
 }
 
 /// An event that cannot be applied yet.
@@ -94,8 +91,14 @@ pub(super) struct ParkedDocument {
     partition: i32,
     offset: i64,
     parked_at: DateTime<Utc>,
-    #[serde(flatten)]
-    discarded: Option<DiscardedDocument>,
+    /// When an operator discarded it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    discarded_at: Option<DateTime<Utc>>,
+    /// Why
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    discard_reason: Option<String>,
 }
 
 /// How many rows to list.
@@ -103,7 +106,8 @@ pub(super) struct ParkedDocument {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LimitQuery {
-    /// Rows, 1 to 200; 50 unless given
+    /// Rows; 50 unless given
+    #[param(schema_with = describe::limit)]
     limit: Option<u32>,
     /// Those that operators discarded instead of those that are left
     #[serde(default)]
@@ -114,6 +118,7 @@ pub(super) struct LimitQuery {
 #[utoipa::path(
     get,
     path = "/projection",
+    operation_id = "get_projection",
     tag = "operations",
     responses((status = 200, description = "How it is doing", body = ProjectionDocument))
 )]
@@ -148,12 +153,10 @@ pub(super) async fn projection(State(api): State<Arc<Api>>) -> Result<Response, 
 #[utoipa::path(
     get,
     path = "/dead-letters",
+    operation_id = "list_dead_letters",
     tag = "operations",
     params(LimitQuery),
-    responses(
-        (status = 200, description = "The newest first", body = Vec<LetterDocument>),
-        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
-    )
+    responses((status = 200, description = "The newest first", body = Vec<LetterDocument>))
 )]
 pub(super) async fn dead_letters(
     State(api): State<Arc<Api>>,
@@ -162,17 +165,21 @@ pub(super) async fn dead_letters(
     let limit = page::limit(query.limit)?;
     let _permit = api.reads.try_enter()?;
     let letters = api.store.dead_letters(query.discarded, limit).await.map_err(failed)?;
-    let document = |letter: ListedLetter| LetterDocument {
-        topic: letter.topic,
-        partition: letter.position.partition,
-        offset: letter.position.offset,
-        digest: hex::encode(&letter.digest),
-        key: letter.key,
-        payload: letter.payload,
-        reason: letter.reason,
-        detail: letter.detail,
-        seen_at: DateTime::from_timestamp_micros(letter.seen_at_micros).unwrap_or_default(),
-        discarded: letter.discarded.map(DiscardedDocument::from),
+    let document = |letter: ListedLetter| {
+        let (discarded_at, discard_reason) = told(letter.discarded);
+        LetterDocument {
+            topic: letter.topic,
+            partition: letter.position.partition,
+            offset: letter.position.offset,
+            digest: hex::encode(&letter.digest),
+            key: letter.key,
+            payload: letter.payload,
+            reason: letter.reason,
+            detail: letter.detail,
+            seen_at: DateTime::from_timestamp_micros(letter.seen_at_micros).unwrap_or_default(),
+            discarded_at,
+            discard_reason,
+        }
     };
     Ok(unkept(Json(letters.into_iter().map(document).collect::<Vec<_>>())))
 }
@@ -181,27 +188,29 @@ pub(super) async fn dead_letters(
 #[utoipa::path(
     get,
     path = "/parked",
+    operation_id = "list_parked",
     tag = "operations",
     params(LimitQuery),
-    responses(
-        (status = 200, description = "By order and version", body = Vec<ParkedDocument>),
-        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
-    )
+    responses((status = 200, description = "By order and version", body = Vec<ParkedDocument>))
 )]
 pub(super) async fn parked(State(api): State<Arc<Api>>, Query(query): Query<LimitQuery>) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let _permit = api.reads.try_enter()?;
     let parked = api.store.parked(query.discarded, limit).await.map_err(failed)?;
-    let document = |parked: ListedParked| ParkedDocument {
-        order_id: parked.order_id.0,
-        version: parked.version.0,
-        digest: hex::encode(&parked.digest),
-        cause: parked.cause,
-        topic: parked.topic,
-        partition: parked.position.partition,
-        offset: parked.position.offset,
-        parked_at: DateTime::from_timestamp_micros(parked.parked_at_micros).unwrap_or_default(),
-        discarded: parked.discarded.map(DiscardedDocument::from),
+    let document = |parked: ListedParked| {
+        let (discarded_at, discard_reason) = told(parked.discarded);
+        ParkedDocument {
+            order_id: parked.order_id.0,
+            version: parked.version.0,
+            digest: hex::encode(&parked.digest),
+            cause: parked.cause,
+            topic: parked.topic,
+            partition: parked.position.partition,
+            offset: parked.position.offset,
+            parked_at: DateTime::from_timestamp_micros(parked.parked_at_micros).unwrap_or_default(),
+            discarded_at,
+            discard_reason,
+        }
     };
     Ok(unkept(Json(parked.into_iter().map(document).collect::<Vec<_>>())))
 }

@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 use super::caching::{Holds, Tag};
 use super::cursor::OrderKey;
+use super::describe::{Conditional, Waits};
 use super::fresh::{Seen, until_fresh};
-use super::{Api, cursor, failed, invalid_query, page, stale, unknown_order, unknown_version};
+use super::{Api, cursor, describe, failed, invalid_query, page, stale, unknown_order, unknown_version};
 use crate::store::answer::{Detail, ListFilter, Page, Sort};
 use crate::time_travel::{self, Moment};
 
@@ -27,42 +28,48 @@ const COUNT_MAX: u32 = 100_000;
 /// How many orders there are on all pages.
 const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
+/// How a list may be sorted.
+pub(super) const SORTS: [(&str, Sort); 4] =
+    [("-created_at", Sort::Newest), ("created_at", Sort::Oldest), ("-total", Sort::Dearest), ("total", Sort::Cheapest)];
+
 /// Which orders to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// CREATED, PAID, SHIPPED, DELIVERED or CANCELLED
+    /// Orders in this status
+    #[param(schema_with = describe::status)]
     status: Option<String>,
     /// Orders of this customer
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = describe::customer_id)]
     customer_id: Option<CustomerId>,
     /// Orders with this product among their items
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = describe::sku)]
     sku: Option<Sku>,
     /// Placed at this time or later
     created_from: Option<DateTime<Utc>>,
     /// Placed at this time or earlier
     created_to: Option<DateTime<Utc>>,
     /// Costing at least this, in `currency`
-    #[param(value_type = Option<f64>)]
+    #[param(schema_with = describe::decimal)]
     min_total: Option<String>,
     /// Costing at most this, in `currency`
-    #[param(value_type = Option<f64>)]
+    #[param(schema_with = describe::decimal)]
     max_total: Option<String>,
     /// ISO 4217; `min_total` and `max_total` without it are in the default currency
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = describe::currency)]
     currency: Option<Currency>,
-    /// `-created_at` (newest first, unless given), `created_at`, `total` or `-total` (of one currency)
+    /// `-created_at` (newest first) unless given; totals are those of one currency
+    #[param(schema_with = describe::sort)]
     sort: Option<String>,
     /// Tell the number of orders on all pages in `X-Total-Count`: exact up to 100000, beyond it `100000+`
     #[serde(default)]
     count: bool,
-    /// Orders per page, 1 to 200; 50 unless given
+    /// Orders per page; 50 unless given
+    #[param(schema_with = describe::limit)]
     limit: Option<u32>,
-    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long,
-    /// in seconds, says `Prefer: wait=2`
-    #[param(value_type = Option<String>)]
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer
+    #[param(schema_with = describe::seen)]
     after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before
     cursor: Option<String>,
@@ -96,13 +103,9 @@ impl ListQuery {
     }
 
     fn sort(&self) -> Result<Sort, Problem> {
-        match self.sort.as_deref() {
-            None | Some("-created_at") => Ok(Sort::Newest),
-            Some("created_at") => Ok(Sort::Oldest),
-            Some("-total") => Ok(Sort::Dearest),
-            Some("total") => Ok(Sort::Cheapest),
-            Some(_) => Err(invalid_query("sort", "must be created_at, -created_at, total or -total")),
-        }
+        let Some(asked) = self.sort.as_deref() else { return Ok(Sort::default()) };
+        let found = SORTS.iter().find(|(name, _)| *name == asked).map(|(_, sort)| *sort);
+        found.ok_or_else(|| invalid_query("sort", "must be created_at, -created_at, total or -total"))
     }
 
     fn page(&self) -> Result<Page, Problem> {
@@ -121,33 +124,89 @@ impl ListQuery {
 #[expect(dead_code, reason = "describes the stored documents, which are served as they are")]
 pub(super) struct OrderDocument {
     order_id: Uuid,
+    #[schema(schema_with = describe::customer_id)]
     customer_id: String,
-    /// CREATED, PAID, SHIPPED, DELIVERED or CANCELLED
+    #[schema(schema_with = describe::status)]
     status: String,
     /// How many events of the order are applied
     version: u32,
     items: Vec<ItemDocument>,
     /// Exact, with all digits of the currency
+    #[schema(schema_with = describe::amount)]
     total: f64,
+    #[schema(schema_with = describe::currency)]
     currency: String,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
-    /// `amount`, `at`, and `payment_reference` where known
-    #[schema(value_type = Option<Object>)]
-    paid: Option<()>,
-    /// `at`, and `carrier` and `tracking_number` where known
-    #[schema(value_type = Option<Object>)]
-    shipped: Option<()>,
+    #[schema(nullable = false)]
+    paid: Option<PaidDocument>,
+    #[schema(nullable = false)]
+    shipped: Option<ShippedDocument>,
+    #[schema(nullable = false)]
     delivered_at: Option<DateTime<Utc>>,
-    /// `at` and `reason`
-    #[schema(value_type = Option<Object>)]
-    cancelled: Option<()>,
-    /// `amount` and `at`
-    #[schema(value_type = Option<Object>)]
-    refunded: Option<()>,
-    /// There are later events that cannot be applied: `cause` (hole, newer, fork) and `waiting_since_version`
-    #[schema(value_type = Option<Object>)]
-    stale: Option<()>,
+    #[schema(nullable = false)]
+    cancelled: Option<CancelledDocument>,
+    #[schema(nullable = false)]
+    refunded: Option<RefundedDocument>,
+    /// There are later events that cannot be applied
+    #[schema(nullable = false)]
+    stale: Option<StaleDocument>,
+}
+
+/// The payment of an order.
+#[derive(ToSchema)]
+#[schema(as = Paid)]
+#[expect(dead_code, reason = "describes the stored documents, which are served as they are")]
+pub(super) struct PaidDocument {
+    #[schema(schema_with = describe::amount)]
+    amount: f64,
+    at: DateTime<Utc>,
+    /// Where known
+    #[schema(nullable = false)]
+    payment_reference: Option<String>,
+}
+
+/// How an order left.
+#[derive(ToSchema)]
+#[schema(as = Shipped)]
+#[expect(dead_code, reason = "describes the stored documents, which are served as they are")]
+pub(super) struct ShippedDocument {
+    at: DateTime<Utc>,
+    /// Where known
+    #[schema(nullable = false)]
+    carrier: Option<String>,
+    /// Where known
+    #[schema(nullable = false)]
+    tracking_number: Option<String>,
+}
+
+/// Why an order was given up.
+#[derive(ToSchema)]
+#[schema(as = Cancelled)]
+#[expect(dead_code, reason = "describes the stored documents, which are served as they are")]
+pub(super) struct CancelledDocument {
+    at: DateTime<Utc>,
+    reason: String,
+}
+
+/// What was paid back.
+#[derive(ToSchema)]
+#[schema(as = Refunded)]
+#[expect(dead_code, reason = "describes the stored documents, which are served as they are")]
+pub(super) struct RefundedDocument {
+    #[schema(schema_with = describe::amount)]
+    amount: f64,
+    at: DateTime<Utc>,
+}
+
+/// Why later events of an order wait.
+#[derive(ToSchema)]
+#[schema(as = Stale)]
+#[expect(dead_code, reason = "describes what is added to the stored documents as it is sent")]
+pub(super) struct StaleDocument {
+    /// hole, newer or fork
+    cause: String,
+    waiting_since_version: u32,
 }
 
 /// A line of an order.
@@ -155,9 +214,12 @@ pub(super) struct OrderDocument {
 #[schema(as = Item)]
 #[expect(dead_code, reason = "describes the stored documents, which are served as they are")]
 pub(super) struct ItemDocument {
+    #[schema(schema_with = describe::sku)]
     sku: String,
+    #[schema(schema_with = describe::quantity)]
     quantity: u32,
     /// Left out where the order came without prices
+    #[schema(schema_with = describe::amount)]
     unit_price: Option<f64>,
 }
 
@@ -165,14 +227,10 @@ pub(super) struct ItemDocument {
 #[utoipa::path(
     get,
     path = "/orders",
+    operation_id = "list_orders",
     tag = "orders",
-    params(ListQuery),
-    responses(
-        (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<OrderDocument>),
-        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
-        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
-        (status = 503, description = "`after` was not reached in time", body = Problem),
-    )
+    params(ListQuery, Waits),
+    responses((status = 200, description = "A page", body = Vec<OrderDocument>, headers(("Link"), ("X-Total-Count"))))
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
@@ -203,7 +261,7 @@ pub(super) async fn list(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct DetailQuery {
-    /// Wait until this version of the order is applied; for how long, in seconds, says `Prefer: wait=2`
+    /// Wait until this version of the order is applied
     min_version: Option<u32>,
     /// The order as it was at this version
     as_of_version: Option<u32>,
@@ -225,15 +283,12 @@ impl DetailQuery {
 #[utoipa::path(
     get,
     path = "/orders/{id}",
+    operation_id = "get_order",
     tag = "orders",
-    params(("id" = Uuid, Path, description = "The order"), DetailQuery),
+    params(("id" = Uuid, Path, description = "The order"), DetailQuery, Waits, Conditional),
     responses(
-        (status = 200, description = "The order; `ETag` is its version", body = OrderDocument),
-        (status = 304, description = "As it was: `If-None-Match` has its version"),
-        (status = 400, description = "The id or a parameter is malformed", body = Problem),
-        (status = 404, description = "Not known, or not yet, or not at that time", body = Problem),
-        (status = 409, description = "`min_version` cannot be reached by waiting", body = Problem),
-        (status = 503, description = "`min_version` was not reached in time", body = Problem),
+        (status = 200, description = "The order; `ETag` is its version", body = OrderDocument, headers(("ETag"))),
+        (status = 304, description = "As it was: `If-None-Match` has its version", headers(("ETag"))),
     )
 )]
 pub(super) async fn detail(

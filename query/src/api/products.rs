@@ -12,22 +12,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
+use super::describe::Waits;
 use super::fresh::{Seen, until_fresh};
-use super::{Api, built, cursor, failed, page};
+use super::{Api, built, cursor, describe, failed, page};
 use crate::store::answer::ProductTotals;
 
 /// The demand for a product in one currency.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ProductDemand)]
 pub(super) struct ProductDocument {
-    #[schema(value_type = String)]
+    #[schema(schema_with = describe::sku)]
     sku: Sku,
-    #[schema(value_type = String)]
+    #[schema(schema_with = describe::currency)]
     currency: Currency,
     /// Pieces in orders that are not cancelled
     units: i64,
     /// Price times pieces where the order tells a price; exact, with all digits of the currency
-    #[schema(value_type = f64)]
+    #[schema(schema_with = describe::amount)]
     revenue: Box<RawValue>,
 }
 
@@ -44,13 +45,13 @@ impl From<&ProductTotals> for ProductDocument {
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
     /// This product alone
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = describe::sku)]
     sku: Option<Sku>,
-    /// Rows per page, 1 to 200; 50 unless given
+    /// Rows per page; 50 unless given
+    #[param(schema_with = describe::limit)]
     limit: Option<u32>,
-    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long,
-    /// in seconds, says `Prefer: wait=2`
-    #[param(value_type = Option<String>)]
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer
+    #[param(schema_with = describe::seen)]
     after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before
     cursor: Option<String>,
@@ -60,14 +61,10 @@ pub(super) struct ListQuery {
 #[utoipa::path(
     get,
     path = "/products",
+    operation_id = "list_product_demand",
     tag = "totals",
-    params(ListQuery),
-    responses(
-        (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<ProductDocument>),
-        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
-        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
-        (status = 503, description = "`after` was not reached in time", body = Problem),
-    )
+    params(ListQuery, Waits),
+    responses((status = 200, description = "A page", body = Vec<ProductDocument>, headers(("Link"))))
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
+use super::describe::Waits;
 use super::fresh::{Seen, until_fresh};
-use super::{Api, built, cursor, failed, page};
+use super::{Api, built, cursor, describe, failed, page};
 use crate::store::answer::DayTotals;
 
 /// A day's sales in one currency.
@@ -23,14 +24,14 @@ use crate::store::answer::DayTotals;
 pub(super) struct DayDocument {
     /// In UTC
     day: NaiveDate,
-    #[schema(value_type = String)]
+    #[schema(schema_with = describe::currency)]
     currency: Currency,
     /// Orders placed that day
     orders: i64,
     /// Orders given up that day
     cancellations: i64,
     /// Payments minus refunds of that day; exact, with all digits of the currency
-    #[schema(value_type = f64)]
+    #[schema(schema_with = describe::amount)]
     revenue: Box<RawValue>,
 }
 
@@ -52,13 +53,13 @@ pub(super) struct DailyQuery {
     /// This day or earlier
     to: Option<NaiveDate>,
     /// ISO 4217
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = describe::currency)]
     currency: Option<Currency>,
-    /// Rows per page, 1 to 200; 50 unless given
+    /// Rows per page; 50 unless given
+    #[param(schema_with = describe::limit)]
     limit: Option<u32>,
-    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer; for how long,
-    /// in seconds, says `Prefer: wait=2`
-    #[param(value_type = Option<String>)]
+    /// Wait until this order is applied at this version, as `ORDER_ID:VERSION` from a command's answer
+    #[param(schema_with = describe::seen)]
     after: Option<Seen>,
     /// Where the page begins, from the `Link` of the page before
     cursor: Option<String>,
@@ -68,14 +69,10 @@ pub(super) struct DailyQuery {
 #[utoipa::path(
     get,
     path = "/sales/daily",
+    operation_id = "list_daily_sales",
     tag = "totals",
-    params(DailyQuery),
-    responses(
-        (status = 200, description = "A page; `Link` with rel=\"next\" when there is more", body = Vec<DayDocument>),
-        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
-        (status = 409, description = "`after` cannot be reached by waiting", body = Problem),
-        (status = 503, description = "`after` was not reached in time", body = Problem),
-    )
+    params(DailyQuery, Waits),
+    responses((status = 200, description = "A page", body = Vec<DayDocument>, headers(("Link"))))
 )]
 pub(super) async fn daily(
     State(api): State<Arc<Api>>,

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
+use super::describe::{self, Resumes};
 use super::{Api, failed, invalid_query};
 use crate::live::feed::{BUFFER_EVENTS_MAX, Filter};
 use crate::live::place::Cursor;
@@ -30,16 +31,18 @@ const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct StreamQuery {
-    /// Changes that leave the order CREATED, PAID, SHIPPED, DELIVERED or CANCELLED
+    /// Changes that leave the order in this status
+    #[param(schema_with = describe::status)]
     status: Option<String>,
     /// Changes of this customer's orders
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = describe::customer_id)]
     customer_id: Option<CustomerId>,
     /// Changes of this order
     order_id: Option<Uuid>,
     /// Changes of this type, as `OrderPaid`
     event_type: Option<String>,
     /// Where to go on, for clients that cannot send `Last-Event-ID`; the header counts when both are there
+    #[param(schema_with = describe::stream_id)]
     last_event_id: Option<String>,
 }
 
@@ -73,16 +76,12 @@ impl StreamQuery {
 #[utoipa::path(
     get,
     path = "/orders/stream",
+    operation_id = "stream_orders",
     tag = "orders",
-    params(
-        StreamQuery,
-        ("last-event-id" = Option<String>, Header, description = "Where to go on: the last `id` that came"),
-    ),
+    params(StreamQuery, Resumes),
     responses(
         (status = 200, description = "The changes from now on, or after the id", body = String,
             content_type = "text/event-stream"),
-        (status = 400, description = "A parameter is unknown or malformed", body = Problem),
-        (status = 503, description = "As many streams as there may be are open", body = Problem),
     )
 )]
 pub(super) async fn stream(

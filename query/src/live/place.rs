@@ -8,7 +8,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 /// Longest id that is read, in bytes.
-const ID_BYTES_MAX: usize = 8_192;
+pub const ID_BYTES_MAX: usize = 8_192;
 
 /// A place in a partition's changes: the record that made the event applicable, and how many it made applicable before.
 ///
