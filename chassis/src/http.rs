@@ -23,8 +23,10 @@ pub mod docs;
 mod body;
 mod limits;
 mod observe;
+mod proxies;
 mod server;
 
 pub use limits::Limits;
 pub use observe::{RequestId, finish};
-pub use server::{ServeError, serve};
+pub use proxies::ForwardedHeader;
+pub use server::{ServeError, bind, serve};

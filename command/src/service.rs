@@ -17,7 +17,6 @@ use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{ConnectOptions, Connection};
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -140,7 +139,7 @@ impl Service {
         catalog.seed(&seed_products).await?;
 
         let addr = config.listen.listen;
-        let listener = TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })?;
+        let listener = http::bind(addr, &config.http).map_err(|source| Error::Listen { addr, source })?;
         let addr = listener.local_addr().map_err(|source| Error::Listen { addr, source })?;
 
         let mut tasks = Tasks::new();

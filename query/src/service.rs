@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use chassis::http::health::Health;
-use chassis::http::{docs, errors, finish, serve};
+use chassis::http::{Limits, bind, docs, errors, finish, serve};
 use chassis::metrics::Metrics;
 use chassis::tasks::{self, Tasks};
 use chassis::telemetry::ErrorChain;
@@ -81,8 +81,8 @@ impl Service {
         let store = opened.store.clone();
         store.ping().await?;
         let desk = opened.writer.desk();
-        let (listener, address) = bind(config.listen).await?;
-        let (admin_listener, admin_address) = bind(admin_listen).await?;
+        let (listener, address) = listen_on(config.listen, &config.http)?;
+        let (admin_listener, admin_address) = listen_on(admin_listen, &config.http)?;
 
         let (freshness, progress) = (Freshness::default(), Progress::default());
         // Before the first question, and whichever node projects.
@@ -152,9 +152,9 @@ impl Service {
     }
 }
 
-async fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+fn listen_on(listen: SocketAddr, limits: &Limits) -> Result<(TcpListener, SocketAddr), StartError> {
     let refused = |source| StartError::Listen { listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    let listener = bind(listen, limits).map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
     Ok((listener, address))
 }

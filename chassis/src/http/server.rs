@@ -3,35 +3,30 @@
 //! hyper's own header timeout does nothing without a timer, and `axum::serve` installs none: a client that
 //! sends one byte a minute would hold its connection for ever. Hence this loop, with a limit on everything.
 
+mod accept;
+mod activity;
+mod answer;
+mod connection;
+mod descriptors;
 mod stall;
 
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tokio_util::task::TaskTracker;
 
-use self::stall::Impatient;
-use super::limits::{BodyLimits, Limits};
-use super::peer::Peer;
+use self::accept::Acceptor;
+pub(super) use self::activity::Patience;
+use self::connection::Server;
+use super::limits::Limits;
 
-/// How long the loop rests when the process cannot take another connection (`EMFILE` and its kin).
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// Connections that wait in the kernel until they are accepted; it may allow fewer (`net.core.somaxconn`).
+const BACKLOG_CONNECTIONS: u32 = 4_096;
 
 /// Why a server ended otherwise than by a drained shutdown.
 #[derive(Debug, thiserror::Error)]
@@ -46,9 +41,25 @@ pub enum ServeError {
     },
 }
 
+/// Listens for what [`serve`] serves: with a long backlog, and with [`Limits::send_buffer_bytes`] a connection.
+///
+/// # Errors
+///
+/// The address is taken, or not this machine's.
+pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    if limits.send_buffer_bytes > 0 {
+        // Connections inherit it from the listener.
+        socket.set_send_buffer_size(limits.send_buffer_bytes)?;
+    }
+    socket.bind(address)?;
+    socket.listen(BACKLOG_CONNECTIONS)
+}
+
 /// Serves `router` on `listener` until `shutdown`, then lets requests in flight finish.
 ///
-/// Speaks HTTP/1.1 and HTTP/2 without TLS. Requests carry [`ConnectInfo<SocketAddr>`]. A handler that
+/// Speaks HTTP/1.1 and HTTP/2 without TLS. Requests carry the [`super::peer::Peer`] that they came from. A handler that
 /// streams must watch `shutdown` itself, or its connection is cut when the drain time is over.
 ///
 /// # Errors
@@ -60,69 +71,24 @@ pub async fn serve(
     limits: &Limits,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
-    let graceful = GracefulShutdown::new();
-    let connections = Arc::new(Semaphore::new(limits.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-    let server = Server {
-        builder: builder(limits),
-        router,
-        body_limits: limits.body(),
-        first_request_timeout: limits.header_read_timeout(),
-        write_stall: limits.write_stall(),
-    };
-    let mut tasks = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &connections) => accepted,
-            Some(_joined) = tasks.join_next() => continue,
-        };
-        let (stream, peer, permit) = accepted;
-        tasks.spawn(server.clone().connection(stream, peer, graceful.watcher(), permit));
+    descriptors::provide(limits.connections_max);
+    let mut acceptor = Acceptor::new(listener, limits);
+    let server = Server::new(builder(limits), router, limits, shutdown.clone());
+    let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
+    while let Some((stream, address, occupied)) = shutdown.run_until_cancelled(acceptor.next()).await {
+        let connection = server.clone().connection(stream, address, occupied);
+        connections.spawn(cut.clone().run_until_cancelled_owned(connection));
     }
     // A closed port sends new clients elsewhere at once.
-    drop(listener);
-    drain(graceful, tasks, limits).await
-}
-
-async fn drain(graceful: GracefulShutdown, mut tasks: JoinSet<()>, limits: &Limits) -> Result<(), ServeError> {
-    let drained = async {
-        graceful.shutdown().await;
-        while tasks.join_next().await.is_some() {}
-    };
-    let outcome = tokio::time::timeout(limits.drain(), drained).await;
-    if outcome.is_ok() {
+    drop(acceptor);
+    connections.close();
+    if tokio::time::timeout(limits.drain(), connections.wait()).await.is_ok() {
         return Ok(());
     }
-    while tasks.try_join_next().is_some() {}
-    let connections = tasks.len();
-    tasks.shutdown().await;
-    Err(ServeError::NotDrained { connections, drain_ms: limits.drain_ms })
-}
-
-/// The next connection, once there is room for one. Never fails: what can fail is waited out.
-async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    loop {
-        let Ok(permit) = Arc::clone(connections).acquire_owned().await else {
-            // Nobody closes this semaphore.
-            std::future::pending().await
-        };
-        match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, permit),
-            Err(error) if is_about_one_connection(&error) => {}
-            Err(error) => {
-                // Out of descriptors or memory: accepting again at once would spin on the same error.
-                tracing::error!(%error, "no connection can be accepted");
-                drop(permit);
-                tokio::time::sleep(ACCEPT_BACKOFF).await;
-            }
-        }
-    }
-}
-
-fn is_about_one_connection(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
+    let running = connections.len();
+    cut.cancel();
+    connections.wait().await;
+    Err(ServeError::NotDrained { connections: running, drain_ms: limits.drain_ms })
 }
 
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {
@@ -130,10 +96,11 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read_timeout())
+        // Runs from one request to the next as well; `Activity` times the head itself.
+        .header_read_timeout(limits.idle().max(limits.header_read_timeout()))
         .max_headers(limits.headers_max)
         .max_buf_size(usize::try_from(limits.headers_bytes_max).unwrap_or(usize::MAX).max(8192));
-    let keep_alive = Duration::from_millis(limits.http2_keep_alive_ms);
+    let keep_alive = limits.http2_keep_alive();
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -144,66 +111,6 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
         .keep_alive_interval(keep_alive)
         .keep_alive_timeout(keep_alive);
     builder
-}
-
-#[derive(Clone)]
-struct Server {
-    builder: Builder<TokioExecutor>,
-    router: Router,
-    body_limits: BodyLimits,
-    first_request_timeout: Duration,
-    write_stall: Duration,
-}
-
-impl Server {
-    /// Runs one connection to its end; the permit ends with it.
-    async fn connection(self, stream: TcpStream, peer: SocketAddr, watcher: Watcher, _permit: OwnedSemaphorePermit) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "the peer left before the first byte");
-            return;
-        }
-        let asked = Arc::new(AtomicBool::new(false));
-        let service = {
-            let (router, body_limits, asked) = (self.router, self.body_limits, Arc::clone(&asked));
-            service_fn(move |request: Request<Incoming>| {
-                asked.store(true, Ordering::Relaxed);
-                let mut request = request.map(Body::new);
-                request.extensions_mut().insert(body_limits.clone());
-                request.extensions_mut().insert(Peer::at(peer.ip()));
-                request.extensions_mut().insert(ConnectInfo(peer));
-                let router = router.clone();
-                async move { Ok::<_, Infallible>(answer(router, request).await) }
-            })
-        };
-        let stream = TokioIo::new(Impatient::new(stream, self.write_stall));
-        let connection = self.builder.serve_connection(stream, service);
-        let connection = watcher.watch(connection.into_owned());
-        tokio::pin!(connection);
-        // While the protocol is still being told from the first bytes, and on an HTTP/2 connection without
-        // streams, no timeout of hyper applies; this one covers the time to the first request.
-        tokio::select! {
-            ended = &mut connection => return log_end(ended),
-            () = tokio::time::sleep(self.first_request_timeout) => {}
-        }
-        if !asked.load(Ordering::Relaxed) {
-            tracing::debug!(%peer, "no request arrived in time");
-            return;
-        }
-        log_end(connection.await);
-    }
-}
-
-async fn answer(router: Router, request: Request<Body>) -> axum::response::Response {
-    match router.oneshot(request).await {
-        Ok(response) => response,
-        Err(impossible) => match impossible {},
-    }
-}
-
-fn log_end<E: std::fmt::Display>(ended: Result<(), E>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
-    }
 }
 
 #[cfg(test)]

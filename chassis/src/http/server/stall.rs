@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::activity::Activity;
+
 /// A stream whose writes fail with [`io::ErrorKind::TimedOut`] once none has got on for so long.
 #[derive(Debug)]
 pub(super) struct Impatient<S> {
@@ -18,11 +20,12 @@ pub(super) struct Impatient<S> {
     stall_max: Duration,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
+    activity: Activity,
 }
 
 impl<S> Impatient<S> {
-    pub(super) fn new(stream: S, stall_max: Duration) -> Self {
-        Self { stream, stall_max, stalled: None }
+    pub(super) fn new(stream: S, stall_max: Duration, activity: Activity) -> Self {
+        Self { stream, stall_max, stalled: None, activity }
     }
 
     fn watch<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -41,7 +44,12 @@ impl<S> Impatient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        if into.filled().len() > before {
+            self.activity.bytes_came();
+        }
+        read
     }
 }
 

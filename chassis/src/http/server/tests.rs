@@ -1,7 +1,12 @@
+use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -9,6 +14,10 @@ use super::super::admission::Admission;
 use super::super::extract::RawJson;
 use super::super::problem::Problem;
 use super::*;
+
+mod http2;
+
+mod sharing;
 
 struct Running {
     addr: SocketAddr,
