@@ -278,7 +278,8 @@ impl Tuning {
             queue_commands_max: self.queue_commands_max as usize,
             batch_commands_max: self.batch_commands_max as usize,
             command_deadline: Duration::from_millis(self.command_deadline_ms),
-            flush_deadline: Duration::from_secs(8),
+            // A connection that went silent is given up early enough for another try.
+            flush_deadline: Duration::from_millis(self.command_deadline_ms * 3 / 5).max(Duration::from_millis(100)),
             resolve_deadline: Duration::from_secs(10),
         }
     }

@@ -9,10 +9,13 @@
 //! - **Invariant:** what runs against the database runs in the lane's own task on the lane's own connection. A client
 //!   that disconnects drops a receiver, nothing else (rules R2).
 //! - **Invariant:** a lane's queue is bounded; a full one refuses (503, not executed) instead of growing.
+//! - **Invariant:** a caller has its answer at its deadline, whatever the database does; when a transaction may contain its
+//!   command just then, that transaction's deadline later ([`place`]).
 
 mod batch;
 mod fate;
 mod lane;
+mod place;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -23,10 +26,11 @@ use domain::order::{Order, OrderCommand, Rejection};
 use domain::{Currency, Metadata, OrderId, Version};
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::idempotency::{Key, Reply};
 pub use lane::Lane;
+use place::Place;
 
 /// How the executor is sized.
 #[derive(Debug, Clone)]
@@ -39,7 +43,8 @@ pub struct Limits {
     pub batch_commands_max: usize,
     /// How long a command may wait and be tried before it is refused.
     pub command_deadline: Duration,
-    /// How long one transaction may take before its connection is given up.
+    /// How long one transaction may take before its connection is given up; shorter than `command_deadline`, so that there
+    /// is time for another try.
     pub flush_deadline: Duration,
     /// How long the end of a transaction whose answer was lost is looked for.
     pub resolve_deadline: Duration,
@@ -153,8 +158,7 @@ impl Unrenderable {
 pub(crate) struct Pending {
     pub(crate) request: Request,
     pub(crate) deadline: Instant,
-    /// What to say when time is up.
-    pub(crate) waits_for: Failure,
+    pub(crate) place: Place,
     pub(crate) answer: oneshot::Sender<Result<Answer, Failure>>,
 }
 
@@ -163,6 +167,7 @@ pub(crate) struct Pending {
 pub struct Executor {
     lanes: Arc<[mpsc::Sender<Pending>]>,
     command_deadline: Duration,
+    flush_deadline: Duration,
     /// Keyed anew in each process, so that nobody can aim at one lane.
     hasher: std::collections::hash_map::RandomState,
 }
@@ -194,6 +199,7 @@ impl Executor {
         let executor = Self {
             lanes: senders.into(),
             command_deadline: setup.limits.command_deadline,
+            flush_deadline: setup.limits.flush_deadline,
             hasher: std::collections::hash_map::RandomState::new(),
         };
         (executor, lanes)
@@ -207,16 +213,25 @@ impl Executor {
     ///
     /// Every [`Failure`] but [`Failure::OutcomeUnknown`] means that nothing was executed.
     pub async fn execute(&self, request: Request) -> Result<Answer, Failure> {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = oneshot::channel();
         let lane = self.lane_of(request.order_id);
         let deadline = Instant::now() + self.command_deadline;
-        let pending = Pending { request, deadline, waits_for: Failure::TimedOut, answer: sender };
+        let place = Place::waiting(Failure::TimedOut);
+        let pending = Pending { request, deadline, place: place.clone(), answer: sender };
         lane.try_send(pending).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => Failure::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Failure::Stopping,
         })?;
         // A lane that dies mid-flight takes the answer with it; what it did cannot be told from here.
-        receiver.await.unwrap_or(Err(Failure::OutcomeUnknown))
+        if let Ok(answer) = timeout_at(deadline, &mut receiver).await {
+            return answer.unwrap_or(Err(Failure::OutcomeUnknown));
+        }
+        if let Some(failure) = place.leave() {
+            return Err(failure);
+        }
+        // It is being executed: better an answer that is late by one transaction than one that says nothing.
+        let last = timeout_at(deadline + self.flush_deadline, receiver).await;
+        last.ok().and_then(Result::ok).unwrap_or(Err(Failure::OutcomeUnknown))
     }
 
     /// How many commands wait, over all lanes.

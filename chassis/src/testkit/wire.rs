@@ -42,15 +42,15 @@ pub enum Newcomers {
 impl Wire {
     /// A wire to a server.
     ///
-    /// # Errors
+    /// # Panics
     ///
     /// When no port can be bound.
-    pub async fn to(host: &str, port: u16) -> std::io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let addr = listener.local_addr()?;
+    pub async fn to(host: &str, port: u16) -> Self {
+        let bound = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (addr, listener) = bound.unwrap_or_else(|error| panic!("no port for a wire: {error}"));
         let plan = Arc::new(watch::Sender::new(Plan::default()));
         let accepting = tokio::spawn(accept(listener, (host.to_owned(), port), Arc::clone(&plan))).abort_handle();
-        Ok(Self { addr, plan, accepting })
+        Self { addr, plan, accepting }
     }
 
     /// Where clients connect.
@@ -151,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn a_wire_carries_goes_silent_and_breaks() {
         let server = echo().await;
-        let wire = Wire::to("127.0.0.1", server.port()).await.unwrap();
+        let wire = Wire::to("127.0.0.1", server.port()).await;
         let mut present = TcpStream::connect(wire.addr()).await.unwrap();
         assert_eq!(answers(&mut present).await, Some(true));
         wire.silence_present();

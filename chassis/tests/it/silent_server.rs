@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_millis(300);
 async fn database() -> (TestDatabase, Wire, PgConnectOptions) {
     let database = TestDatabase::create(&MIGRATOR).await;
     let options = connect_options(&database.url(), "till", None).unwrap();
-    let wire = Wire::to(options.get_host(), options.get_port()).await.unwrap();
+    let wire = Wire::to(options.get_host(), options.get_port()).await;
     let options = options.host("127.0.0.1").port(wire.addr().port());
     (database, wire, options)
 }

@@ -78,7 +78,7 @@ pub(super) async fn flush(
     let mut known = Known::default();
     loop {
         known.load(connection, setup, &requests).await?;
-        let (verdicts, writes) = decide_all(setup, &requests, &known);
+        let (verdicts, writes) = decide_all(setup, batch, &known);
         if writes.is_empty() {
             return Ok(verdicts);
         }
@@ -91,7 +91,10 @@ pub(super) async fn flush(
                 metrics::histogram!(crate::metrics::BATCH_COMMANDS).record(batch.len() as f64);
                 return Ok(verdicts);
             }
-            Appended::Refused(refusal) => known.learn(connection, refusal).await?,
+            Appended::Refused(refusal) => {
+                batch.iter().for_each(|pending| pending.place.not_executed());
+                known.learn(connection, refusal).await?;
+            }
         }
     }
 }
@@ -153,14 +156,16 @@ impl Known {
 }
 
 /// Decides every command of a batch; nothing is written yet.
-fn decide_all(setup: &Setup, requests: &[&Request], known: &Known) -> (Vec<Verdict>, Writes) {
+fn decide_all(setup: &Setup, batch: &[Pending], known: &Known) -> (Vec<Verdict>, Writes) {
     let mut writes = Writes::default();
     let mut keys: HashSet<&str> = HashSet::new();
-    let verdicts = requests.iter().map(|request| {
+    let verdicts = batch.iter().map(|Pending { request, place, .. }| {
         known.settled(request).unwrap_or_else(|| {
             // The second use of a key in one batch waits for the answer to the first.
             match &request.key {
                 Some(key) if !keys.insert(&key.key) => Verdict::Busy(Failure::KeyBusy),
+                // The caller was told that it is not executed.
+                _ if !place.take() => Verdict::Answer(Err(Failure::TimedOut)),
                 _ => decide_one(setup, request, known, &mut writes),
             }
         })

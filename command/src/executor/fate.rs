@@ -4,13 +4,16 @@
 //! event. Looking for that proves nothing while the transaction may still be going on. So every lane's session holds a lock of its
 //! own for as long as it lives, and the server gives that back after it has ended the session's transaction: whoever gets
 //! the lock and finds no event knows that there will never be one.
+//!
+//! When the way to the server went silent, the server keeps the session and waits for a message that may still arrive. A session
+//! that waits has no transaction, so it is ended: then the message cannot be executed any more.
 
 use std::time::Duration;
 
+use chassis::postgres;
 use domain::{EventId, OrderId, Version};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::types::Uuid;
-use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::store::Writes;
@@ -51,6 +54,22 @@ impl Alive {
 
     async fn try_lock(self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
         sqlx::query_scalar("select pg_try_advisory_lock($1, $2)").bind(LANES).bind(self.0).fetch_one(connection).await
+    }
+
+    /// Ends the session that holds the lock if it waits for a message.
+    async fn end_idle(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        // Sessions of one login may end each other's, and the role that the service becomes may not.
+        sqlx::raw_sql("set role none").execute(&mut *connection).await?;
+        sqlx::query(
+            "select pg_terminate_backend(pid) from pg_locks join pg_stat_activity using (pid)
+             where locktype = 'advisory' and granted and classid::int8 = $1 and objid::int8 = $2 and objsubid = 2
+               and database = (select oid from pg_database where datname = current_database()) and state = 'idle'",
+        )
+        .bind(i64::from(LANES.cast_unsigned()))
+        .bind(i64::from(self.0.cast_unsigned()))
+        .execute(connection)
+        .await?;
+        Ok(())
     }
 }
 
@@ -94,14 +113,17 @@ pub(super) async fn resolve(options: &PgConnectOptions, alive: Alive, trace: &Tr
 }
 
 async fn ask(options: &PgConnectOptions, alive: Alive, trace: &Trace) -> Result<Fate, sqlx::Error> {
-    let mut connection = options.connect().await?;
+    let mut connection = postgres::connect(options).await?;
     // In this order: the event is looked for after the session was seen to be over.
     let over = alive.try_lock(&mut connection).await?;
     let fate = match trace.is_left(&mut connection).await? {
         true => Fate::Committed,
         false if over => Fate::Aborted,
-        false => Fate::Unknown,
+        false => {
+            alive.end_idle(&mut connection).await?;
+            Fate::Unknown
+        }
     };
-    connection.close().await?;
+    postgres::disconnect(connection).await;
     Ok(fate)
 }

@@ -4,12 +4,10 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use chassis::postgres::{is_data_exception, is_transient};
+use chassis::postgres::{self, is_data_exception, is_transient};
 use chassis::telemetry::ErrorChain;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::batch::{self, Flight, InDoubt, Session, Verdict};
 use super::fate::{self, Alive, Fate};
@@ -49,8 +47,7 @@ impl Lane {
             self.execute(batch).await;
         }
         if let Some(session) = self.session.take() {
-            // The server cleans up after a connection that goes without a word just as well.
-            let _closed = session.connection.close().await;
+            postgres::disconnect(session.connection).await;
         }
         Ok(())
     }
@@ -101,7 +98,10 @@ impl Lane {
     }
 
     /// Tries a batch's transaction until it is committed, certainly not going to be, or in doubt for good.
+    ///
+    /// It is not tried again when every caller's time is up.
     async fn attempt(&mut self, batch: &[Pending]) -> Result<Vec<Verdict>, Attempt> {
+        let last_deadline = batch.iter().map(|pending| pending.deadline).max().unwrap_or_else(Instant::now);
         let mut backoff = BACKOFF;
         let mut reached = false;
         for attempt in 1..=ATTEMPTS_MAX {
@@ -127,14 +127,17 @@ impl Lane {
             };
             metrics::counter!(TRANSACTIONS_FAILED).increment(1);
             if let Some(in_doubt) = flight.in_doubt {
-                match self.resolve(&in_doubt).await {
+                match self.resolve(&in_doubt, last_deadline).await {
                     Fate::Committed => return Ok(in_doubt.verdicts),
-                    Fate::Aborted => {}
+                    Fate::Aborted => batch.iter().for_each(|pending| pending.place.not_executed()),
                     Fate::Unknown => return Err(Attempt::Hopeless(Failure::OutcomeUnknown)),
                 }
             }
             if let Some(failure) = permanent {
                 return Err(Attempt::Failed(failure));
+            }
+            if Instant::now() >= last_deadline {
+                break;
             }
             tokio::time::sleep(backoff.mul_f64(jitter())).await;
             backoff *= 2;
@@ -147,7 +150,7 @@ impl Lane {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => {
-                let session = connect(&self.setup.connect).await?;
+                let session = connect(&self.setup).await?;
                 flight.reached = true;
                 session
             }
@@ -166,17 +169,20 @@ impl Lane {
     }
 
     /// Finds out what became of a transaction whose answer was an error, or was lost (rules R1).
-    async fn resolve(&mut self, InDoubt { alive, trace, verdicts: _ }: &InDoubt) -> Fate {
+    ///
+    /// One transaction after `last_deadline` nobody is left to be told.
+    async fn resolve(&mut self, InDoubt { alive, trace, verdicts: _ }: &InDoubt, last_deadline: Instant) -> Fate {
         let Some(trace) = trace else { return Fate::Aborted };
+        let limits = &self.setup.limits;
+        let deadline = (last_deadline + limits.flush_deadline).min(Instant::now() + limits.resolve_deadline);
         if let Some(mut session) = self.session.take() {
             // A session that answers again has ended the transaction.
-            let left = timeout(self.setup.limits.flush_deadline, trace.is_left(&mut session.connection)).await;
+            let left = timeout_at(deadline, trace.is_left(&mut session.connection)).await;
             if let Ok(Ok(left)) = left {
                 self.session = Some(session);
                 return if left { Fate::Committed } else { Fate::Aborted };
             }
         }
-        let deadline = Instant::now() + self.setup.limits.resolve_deadline;
         fate::resolve(&self.setup.connect, *alive, trace, deadline).await
     }
 
@@ -190,7 +196,8 @@ impl Lane {
                 }
                 Verdict::Busy(waits_for) => {
                     metrics::counter!(COMMANDS_REQUEUED).increment(1);
-                    self.busy.push_back(Pending { waits_for, ..pending });
+                    pending.place.wait_for(waits_for);
+                    self.busy.push_back(pending);
                 }
             }
         }
@@ -203,11 +210,18 @@ impl Lane {
 /// A session for a lane. Its few statements are planned once: planning one that writes costs more than a small execution of it,
 /// and no plan depends on how many rows there are. All of them go by key; left to itself the planner, which sees the tables of a
 /// new system empty, would walk through them for as long as it keeps that plan.
-async fn connect(options: &PgConnectOptions) -> Result<Session, sqlx::Error> {
-    let mut connection = options.connect().await?;
-    sqlx::raw_sql("set plan_cache_mode = force_generic_plan; set enable_seqscan = off")
-        .execute(&mut connection)
-        .await?;
+///
+/// The server cancels a statement before the lane gives its connection up: what was cancelled is known not to be executed.
+async fn connect(setup: &Setup) -> Result<Session, sqlx::Error> {
+    let mut connection = postgres::connect(&setup.connect).await?;
+    let statement_ms = (setup.limits.flush_deadline * 3 / 4).as_millis().to_string();
+    sqlx::query(
+        "select set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
+             set_config('statement_timeout', $1, false)",
+    )
+    .bind(statement_ms)
+    .execute(&mut connection)
+    .await?;
     let alive = Alive::take(&mut connection).await?;
     Ok(Session { connection, alive })
 }
@@ -232,10 +246,12 @@ fn permanent(error: &store::Error) -> Option<Failure> {
 /// Those whose time is not up; the others are told.
 fn in_time(batch: Vec<Pending>) -> Vec<Pending> {
     let now = Instant::now();
-    let (in_time, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|pending| pending.deadline > now);
+    let (in_time, late): (Vec<_>, Vec<_>) =
+        batch.into_iter().partition(|pending| pending.deadline > now && !pending.place.has_left());
     for pending in late {
-        let failure = pending.waits_for;
-        answer(pending, Err(failure));
+        if let Some(failure) = pending.place.leave() {
+            answer(pending, Err(failure));
+        }
     }
     in_time
 }

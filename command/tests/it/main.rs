@@ -10,3 +10,4 @@ mod log;
 mod lost_answers;
 mod relay;
 mod sharing;
+mod silence;
