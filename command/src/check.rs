@@ -113,7 +113,7 @@ pub async fn check(setup: &Setup, default_currency: Currency) -> Result<Report, 
     let mut report = Report::default();
     let mut connection = connect(&setup.connect).await?;
     sqlx::raw_sql("set statement_timeout = 0; set enable_seqscan = on").execute(&mut connection).await?;
-    check_aggregates(&mut connection, default_currency, &mut report).await?;
+    check_aggregates(setup, &mut connection, default_currency, &mut report).await?;
     check_outbox(&mut connection, &mut report).await?;
     // Progress first, then the topic, then the log: what progress calls published must be in the topic by then, and what
     // is in the topic must be in the log by then, however much is written meanwhile.
@@ -129,6 +129,7 @@ pub async fn check(setup: &Setup, default_currency: Currency) -> Result<Report, 
 
 /// One pass over the log, folding, beside the aggregate rows of the same moment.
 async fn check_aggregates(
+    setup: &Setup,
     connection: &mut PgConnection,
     default_currency: Currency,
     report: &mut Report,
@@ -142,6 +143,7 @@ async fn check_aggregates(
     .fetch(connection);
     let mut current: Option<Fold> = None;
     while let Some(row) = rows.try_next().await? {
+        setup.status.alive();
         let order_id: Option<Uuid> = row.try_get(0)?;
         let Some(order_id) = order_id else {
             report.disagree(Kind::Aggregate, Uuid::nil(), "an aggregate row without events");
@@ -242,6 +244,7 @@ async fn check_partition(
     let mut log =
         sqlx::query_as::<_, (Uuid, i32, String)>("select order_id, version, payload from events").fetch(connection);
     while let Some((order_id, version, payload)) = log.try_next().await? {
+        setup.status.alive();
         if partition_of(order_id.to_string().as_bytes(), setup.topic.partitions) != partition {
             continue;
         }
@@ -272,6 +275,7 @@ async fn read_partition(
     let mut told: HashMap<Uuid, (i32, i32)> = HashMap::new();
     loop {
         let messages = scan.next().await?;
+        setup.status.alive();
         if messages.is_empty() {
             break;
         }

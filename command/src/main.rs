@@ -39,9 +39,22 @@ enum Failure {
     Output(#[from] std::io::Error),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli: Cli = parse_or_exit();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no threads to run on");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run_to_its_end(cli));
+    // Threads that ask a broker that is gone are not waited for: each would take up to ten seconds.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run_to_its_end(cli: Cli) -> ExitCode {
     match run(cli).await {
         Ok(code) => code,
         Err(error) => {
@@ -73,19 +86,20 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Action::Republish(config) => {
             log(&config.chore.log)?;
             let setup = chore(&config.chore).await?;
-            let published = republish(&setup, &config.selection, handover(&config.chore)).await?;
+            let work = republish(&setup, &config.selection, handover(&config.chore));
+            let published = setup.status.watch(work).await?;
             writeln!(std::io::stdout(), "republished {published} events to {}", setup.topic.name)?;
         }
         Action::Reconcile(config) => {
             log(&config.log)?;
             let setup = chore(&config).await?;
-            let restored = reconcile(&setup, handover(&config)).await?;
+            let restored = setup.status.watch(reconcile(&setup, handover(&config))).await?;
             writeln!(std::io::stdout(), "restored {restored} events to {}", setup.topic.name)?;
         }
         Action::Check(config) => {
             log(&config.log)?;
-            let setup = relay_setup(database(&config.database)?, &config.kafka, Tuning::default().relay());
-            let report = check::check(&setup, config.default_currency).await?;
+            let setup = chore_setup(&config)?;
+            let report = setup.status.watch(check::check(&setup, config.default_currency)).await?;
             writeln!(std::io::stdout(), "{report}")?;
             return Ok(if report.agrees() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -107,7 +121,12 @@ fn handover(config: &Chore) -> Duration {
 
 /// What a chore needs that publishes; the topic is made if it is gone altogether.
 async fn chore(config: &Chore) -> Result<relay::Setup, Failure> {
-    let setup = relay_setup(database(&config.database)?, &config.kafka, Tuning::default().relay());
+    let setup = chore_setup(config)?;
     kafka::topic::ensure(&setup.brokers, &setup.topic).await.map_err(kafka::topic::Unfit::from)?;
     Ok(setup)
+}
+
+fn chore_setup(config: &Chore) -> Result<relay::Setup, postgres::Error> {
+    let setup = relay_setup(database(&config.database)?, &config.kafka, Tuning::default().relay());
+    Ok(relay::Setup { status: relay::status::Status::of_a_chore(), ..setup })
 }

@@ -5,26 +5,32 @@
 //! goes wrong, it drops its producer and starts again from the saved progress: repeats are harmless, holes never occur.
 //!
 //! [`Relay::step`] does one bounded unit and names its outcome; [`Relay::run`] loops on hint or timer; tests drive `step`.
+//! A step that is silent for too long is given up, whatever it waits for: each peer may be gone without a word ([`status`]).
 
 pub mod lease;
 pub mod log;
 pub(crate) mod progress;
 pub mod reconcile;
+pub mod status;
 mod term;
 pub(crate) mod topic;
+pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::kafka::{Brokers, TopicSpec};
+pub(crate) use chassis::postgres::disconnect;
+use chassis::postgres::{self, in_time};
 use chassis::telemetry::ErrorChain;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
 use thiserror::Error;
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use lease::Lease;
+use status::Status;
 pub(crate) use term::Term;
 
 use crate::metrics::{RELAY_FAILURES, RELAY_OWNER};
@@ -35,6 +41,15 @@ const GATHER_EVENTS_FREE: usize = 64;
 const GATHER_PER_EVENT: Duration = Duration::from_micros(60);
 /// and for no longer than this.
 const GATHER_MAX: Duration = Duration::from_millis(10);
+
+/// How long a new session of the relay may take to be set up.
+const SET_UP_DEADLINE: Duration = Duration::from_secs(2);
+
+/// While the process drains: how long one step may take, all of them together, and giving the lease back. What is not published
+/// then stays in the outbox.
+const DRAIN_STEP: Duration = Duration::from_secs(1);
+const DRAIN: Duration = Duration::from_secs(5);
+const RELEASE: Duration = Duration::from_millis(500);
 
 /// Why a step of the relay failed. It is tried again from the saved progress.
 #[derive(Debug, Error)]
@@ -51,6 +66,12 @@ pub enum Error {
     /// The lease is somebody else's now; whatever was in flight may be published twice, which is harmless.
     #[error("the lease is lost")]
     LeaseLost,
+    /// Something did not answer; whatever was in flight may be published twice, which is harmless.
+    #[error("nothing was heard for {silent_ms} ms")]
+    Silent {
+        /// For how long.
+        silent_ms: u128,
+    },
 }
 
 /// How the relay is sized.
@@ -83,6 +104,8 @@ pub struct Setup {
     pub owner: String,
     /// Somebody committed: there may be something to publish.
     pub committed: Arc<Notify>,
+    /// What the relay tells about itself.
+    pub status: Status,
 }
 
 /// What a step did.
@@ -116,10 +139,21 @@ impl Relay {
     ///
     /// Whatever failed; the producer is dropped, and the next step starts again from the saved progress.
     pub async fn step(&mut self) -> Result<Step, Error> {
-        let outcome = self.try_step().await;
-        if outcome.is_err() {
-            self.abandon();
+        let status = self.setup.status.clone();
+        status.alive();
+        let outcome = tokio::select! {
+            outcome = self.try_step() => outcome,
+            silent = status.silent() => Err(silent),
+        };
+        match &outcome {
+            Ok(_) => status.works(),
+            Err(error) => {
+                self.abandon();
+                status.failed(error);
+                metrics::counter!(RELAY_FAILURES).increment(1);
+            }
         }
+        status.in_office(self.term.as_ref().map(Term::trusted_until));
         metrics::gauge!(RELAY_OWNER).set(if self.term.is_some() { 1.0 } else { 0.0 });
         outcome
     }
@@ -148,7 +182,7 @@ impl Relay {
         }
     }
 
-    /// Steps until `shutdown`, then hands the lease over.
+    /// Steps until `shutdown`, then publishes what is left and hands the lease over.
     ///
     /// # Errors
     ///
@@ -157,7 +191,14 @@ impl Relay {
         const BACKOFF_MAX: Duration = Duration::from_secs(2);
         let mut backoff = self.setup.limits.poll;
         while !shutdown.is_cancelled() {
-            let pause = match self.step().await {
+            let outcome = tokio::select! {
+                outcome = self.step() => outcome,
+                () = drain_step(&shutdown) => {
+                    self.abandon();
+                    break;
+                }
+            };
+            let pause = match outcome {
                 Ok(Step::Published(events)) => {
                     backoff = self.setup.limits.poll;
                     let rest = self.gathering(events);
@@ -171,9 +212,7 @@ impl Relay {
                     self.setup.limits.poll
                 }
                 Ok(Step::NotOwner) => lease::LEASE / 6,
-                Err(error) => {
-                    tracing::warn!(error = %ErrorChain(&error), "the relay starts again from its saved progress");
-                    metrics::counter!(RELAY_FAILURES).increment(1);
+                Err(_reported) => {
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     backoff
                 }
@@ -204,19 +243,37 @@ impl Relay {
         GATHER_PER_EVENT.saturating_mul(beyond).min(GATHER_MAX)
     }
 
-    /// Publishes what is left, within reason, and gives the lease back, so that another relay can take over at once.
+    /// Publishes what is left as long as everything answers, and gives the lease back, so that another relay can take over at
+    /// once. What is not published stays in the outbox.
     async fn resign(mut self) {
-        const STEPS_MAX: usize = 100;
-        for _ in 0..STEPS_MAX {
-            if self.term.is_none() || !matches!(self.step().await, Ok(Step::Published(_))) {
-                break;
+        let end = Instant::now() + DRAIN;
+        while self.term.is_some() && Instant::now() < end {
+            match timeout_at(end.min(Instant::now() + DRAIN_STEP), self.step()).await {
+                Ok(Ok(Step::Published(_))) => {}
+                Ok(_nothing_more) => break,
+                Err(_elapsed) => {
+                    tracing::warn!("draining does not wait for what does not answer; the rest stays in the outbox");
+                    self.abandon();
+                }
             }
         }
-        if let (Some(term), Some(connection)) = (self.term.take(), &mut self.connection)
-            && let Err(error) = term.end(connection).await
-        {
-            tracing::warn!(error = %ErrorChain(&error), "the lease could not be given back; it runs out by itself");
+        match timeout(RELEASE, self.release()).await {
+            Ok(Ok(())) => tracing::info!(owner = self.setup.owner, "the relay leaves office"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %ErrorChain(&error), "the lease could not be given back; it runs out by itself");
+            }
+            Err(_elapsed) => tracing::warn!("the database does not answer; the lease runs out by itself"),
         }
+    }
+
+    /// Gives the lease back, on a session of its own when the relay's was given up.
+    async fn release(&mut self) -> Result<(), Error> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => postgres::connect(&self.setup.connect).await?,
+        };
+        lease::release(&mut connection, &self.setup.owner).await?;
+        Ok(())
     }
 
     /// Forgets everything that is not saved.
@@ -226,17 +283,22 @@ impl Relay {
     }
 }
 
+/// Ends when the process has been draining for longer than one step may take then.
+async fn drain_step(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(DRAIN_STEP).await;
+}
+
 /// A session for the relay: its progress may be lost in a crash (that only repeats), and its plans follow the values.
 pub(crate) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let mut connection = options.connect().await?;
+    let mut connection = postgres::connect(options).await?;
     // A backlog is read at leisure: no statement timeout as tight as a command's. Bitmap and sequential scans lose
     // against the indexes here, whatever stale statistics say.
-    sqlx::raw_sql(
+    let set_up = sqlx::raw_sql(
         "set synchronous_commit = off; set plan_cache_mode = force_custom_plan; set enable_seqscan = off;
          set statement_timeout = '60s'",
-    )
-    .execute(&mut connection)
-    .await?;
+    );
+    in_time(SET_UP_DEADLINE, set_up.execute(&mut connection)).await?;
     Ok(connection)
 }
 
@@ -250,17 +312,12 @@ pub(crate) async fn take_office(
     connection: &mut PgConnection,
     deadline: Duration,
 ) -> Result<Term, Error> {
-    let give_up = tokio::time::Instant::now() + deadline;
-    while tokio::time::Instant::now() < give_up {
+    let give_up = Instant::now() + deadline;
+    while Instant::now() < give_up {
         if let Some(lease) = Lease::acquire(connection, &setup.owner, true).await? {
             return Term::begin(setup, connection, lease).await;
         }
         tokio::time::sleep(lease::HEARTBEAT / 4).await;
     }
     Err(Error::LeaseLost)
-}
-
-/// Closes politely.
-pub(crate) async fn disconnect(connection: PgConnection) {
-    let _closed = connection.close().await;
 }

@@ -40,6 +40,7 @@ async fn publish_selected(
     {
         let mut events = select(&mut reader, selection);
         while let Some(event) = events.try_next().await? {
+            setup.status.alive();
             batch.push(event);
             if batch.len() == setup.limits.batch_events_max {
                 published += publish(term, connection, &mut batch).await?;

@@ -115,6 +115,7 @@ pub fn relay_setup(connect: PgConnectOptions, kafka: &chassis::config::Kafka, li
         limits,
         owner: uuid::Uuid::now_v7().to_string(),
         committed: Arc::new(Notify::new()),
+        status: relay::status::Status::default(),
     }
 }
 
@@ -183,6 +184,7 @@ impl Service {
             });
         }
         if publishes {
+            tasks.spawn("topic watch", relay::watch::watch(relay.clone(), tasks.shutdown()));
             tasks.spawn("outbox gauge", sample_outbox(relay.clone(), tasks.shutdown()));
             tasks.spawn("relay", Relay::new(relay).run(lanes_done));
         }

@@ -127,6 +127,7 @@ pub(crate) async fn relay(database: &TestDatabase) -> Relay {
         },
         owner: Uuid::now_v7().to_string(),
         committed: Arc::new(Notify::new()),
+        status: command::relay::status::Status::default(),
     })
 }
 

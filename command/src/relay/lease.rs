@@ -94,6 +94,11 @@ impl Lease {
         Ok(if wanted { Heartbeat::Wanted } else { Heartbeat::Held })
     }
 
+    /// Until when it can be trusted.
+    pub(crate) fn trusted_until(&self) -> Instant {
+        self.trusted_until
+    }
+
     /// Gives the lease back, so that the next owner need not wait for its end.
     pub(crate) async fn release(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         sqlx::query("update relay_lease set expires_at = now() where epoch = $1")
@@ -102,4 +107,13 @@ impl Lease {
             .await?;
         Ok(())
     }
+}
+
+/// Gives back whatever lease `owner` has: for one whose lease was lost from sight with the step that held it.
+pub(crate) async fn release(connection: &mut PgConnection, owner: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("update relay_lease set expires_at = now() where owner = $1 and expires_at > now()")
+        .bind(owner)
+        .execute(connection)
+        .await?;
+    Ok(())
 }

@@ -24,6 +24,9 @@ const PROGRESS_ROWS_KEPT: i64 = 100;
 /// The most progress rows that are deleted at a time.
 const PROGRESS_ROWS_DELETED_MAX: i64 = 20_000;
 
+/// How long checking and making the topic may take.
+const TOPIC_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// What a relay has while it is in office.
 #[derive(Debug)]
 pub(crate) struct Term {
@@ -42,7 +45,7 @@ pub(crate) struct Term {
 async fn verify_or_make(setup: &Setup) -> Result<topic::Verified, Error> {
     match topic::verify(&setup.brokers, &setup.topic).await {
         Err(topic::Unfit::Missing { topic: name }) => {
-            tracing::warn!(topic = name, "the topic does not exist; it is made");
+            tracing::info!(topic = name, "the topic does not exist; it is made");
             topic::ensure(&setup.brokers, &setup.topic).await?;
             Ok(topic::verify(&setup.brokers, &setup.topic).await?)
         }
@@ -54,7 +57,9 @@ impl Term {
     /// Takes office: checks the topic, connects, loads the progress, and restores what the topic has lost meanwhile.
     pub(crate) async fn begin(setup: &Setup, connection: &mut PgConnection, lease: Lease) -> Result<Self, Error> {
         let term = async {
+            setup.status.waits(TOPIC_DEADLINE);
             let verified = verify_or_make(setup).await?;
+            setup.status.alive();
             let producer = Producer::connect(&setup.brokers, "order-command-relay")?;
             let asker = Asker::connect(&setup.brokers)?;
             let partitions = usize::try_from(setup.topic.partitions).unwrap_or_default();
@@ -95,11 +100,19 @@ impl Term {
         Ok(term)
     }
 
+    /// Until when the lease can be trusted.
+    pub(super) fn trusted_until(&self) -> Instant {
+        self.lease.trusted_until()
+    }
+
     /// Renews the lease when it is time. False when it must be handed over.
     pub(crate) async fn keep(&mut self, connection: &mut PgConnection) -> Result<bool, Error> {
         if self.lease.heartbeat_is_due() || !self.lease.is_trusted() {
             match self.lease.heartbeat(connection).await? {
-                Heartbeat::Held => {}
+                Heartbeat::Held => {
+                    self.setup.status.alive();
+                    self.setup.status.in_office(Some(self.lease.trusted_until()));
+                }
                 Heartbeat::Wanted => return Ok(false),
                 Heartbeat::Lost => return Err(Error::LeaseLost),
             }
@@ -199,9 +212,21 @@ impl Term {
             return Err(Error::LeaseLost);
         }
         let keys: Vec<String> = events.iter().map(|event| event.order_id().to_string()).collect();
-        let records: Vec<Outgoing<'_>> = events.iter().zip(&keys).map(|(event, key)| event.record(key)).collect();
+        let partitions = self.setup.topic.partitions;
+        let records: Vec<Outgoing<'_>> = events
+            .iter()
+            .zip(&keys)
+            // By our own count: nobody reads the partitions that somebody adds.
+            .map(|(event, key)| Outgoing {
+                partition: Some(topic::partition_of(key.as_bytes(), partitions)),
+                ..event.record(key)
+            })
+            .collect();
         let timeout = self.setup.limits.acks_timeout;
+        self.setup.status.waits(timeout);
         let delivered = self.producer.send_batch(&self.setup.topic.name, &records, timeout).await?;
+        self.setup.status.alive();
+        self.setup.status.published();
         metrics::counter!(RELAY_PUBLISHED).increment(events.len() as u64);
         metrics::histogram!(RELAY_BATCH_EVENTS).record(events.len() as f64);
         Ok(delivered)

@@ -10,6 +10,7 @@ use chassis::testkit::{self, eventually};
 use command::check::{Kind, check};
 use command::config::Selection;
 use command::relay::reconcile::reconcile;
+use command::relay::status::Status;
 use command::relay::{Limits, Relay, Setup, Step};
 use command::republish::republish;
 use domain::OrderId;
@@ -23,7 +24,7 @@ use crate::world::{World, command, new_order, usd};
 const PARTITIONS: i32 = 3;
 const HANDOVER: Duration = Duration::from_secs(10);
 
-async fn setup(world: &World) -> Setup {
+pub(crate) async fn setup(world: &World) -> Setup {
     let topic = TopicSpec { name: testkit::topic("relay"), partitions: PARTITIONS, replication: 1 };
     topic::ensure(&testkit::brokers(), &topic).await.unwrap();
     Setup {
@@ -39,11 +40,12 @@ async fn setup(world: &World) -> Setup {
         },
         owner: Uuid::now_v7().to_string(),
         committed: Arc::clone(&world.committed),
+        status: Status::default(),
     }
 }
 
 fn another_owner(setup: &Setup) -> Setup {
-    Setup { owner: Uuid::now_v7().to_string(), ..setup.clone() }
+    Setup { owner: Uuid::now_v7().to_string(), status: Status::default(), ..setup.clone() }
 }
 
 /// Steps until there is nothing to publish. Returns how many events were published.
@@ -58,7 +60,7 @@ async fn drain(relay: &mut Relay) -> usize {
     }
 }
 
-async fn place(world: &World, orders: usize) -> Vec<OrderId> {
+pub(crate) async fn place(world: &World, orders: usize) -> Vec<OrderId> {
     let requests: Vec<_> = (0..orders).map(|n| new_order(&format!("customer-{n}"))).collect();
     let ids = requests.iter().map(|request| request.order_id).collect();
     for answer in join_all(requests.into_iter().map(|request| world.executor.execute(request))).await {
