@@ -78,32 +78,41 @@ impl Projecting {
 ///
 /// # Errors
 ///
-/// When the database cannot be used, or the live generation was filled by a newer program.
-pub async fn open_live(generations: &Generations, migrate: bool) -> Result<(Number, Opened), store::Error> {
+/// When the database cannot be used, or the live generation was filled by a newer program or with another default currency.
+pub async fn open_live(
+    generations: &Generations,
+    default_currency: Currency,
+    migrate: bool,
+) -> Result<(Number, Opened), store::Error> {
     let mut first = generations.open(FIRST).await?;
     if migrate {
         first.writer.migrate().await?;
     }
     let Live { number, .. } = generations.live().await?;
     if number == FIRST {
-        usable(&first).await?;
+        usable(&first, default_currency).await?;
         return Ok((number, first));
     }
     first.writer.close().await?;
     first.store.close().await;
-    Ok((number, open(generations, number, migrate).await?))
+    Ok((number, open(generations, number, default_currency, migrate).await?))
 }
 
-async fn open(generations: &Generations, number: Number, migrate: bool) -> Result<Opened, store::Error> {
+async fn open(
+    generations: &Generations,
+    number: Number,
+    default_currency: Currency,
+    migrate: bool,
+) -> Result<Opened, store::Error> {
     let mut opened = generations.open(number).await?;
     if migrate {
         opened.writer.migrate().await?;
     }
-    usable(&opened).await?;
+    usable(&opened, default_currency).await?;
     Ok(opened)
 }
 
-async fn usable(opened: &Opened) -> Result<(), store::Error> {
+async fn usable(opened: &Opened, default_currency: Currency) -> Result<(), store::Error> {
     match opened.store.generation().await? {
         Some(generation) if generation.revisions.age() == Age::Newer => Err(store::Error::Unusable {
             reason: format!(
@@ -114,7 +123,7 @@ async fn usable(opened: &Opened) -> Result<(), store::Error> {
         Some(generation) if generation.state == State::Building => {
             Err(store::Error::Unusable { reason: format!("generation {} is not complete", generation.number) })
         }
-        _ => Ok(()),
+        _ => opened.store.fits_currency(default_currency).await,
     }
 }
 
@@ -258,7 +267,7 @@ impl Follower {
     }
 
     async fn move_to(&mut self, number: Number, shutdown: CancellationToken) -> Result<(), store::Error> {
-        let opened = open(&self.generations, number, self.migrate).await?;
+        let opened = open(&self.generations, number, self.projecting.default_currency, self.migrate).await?;
         let (next, desk) = (opened.store.clone(), opened.writer.desk());
         let revisions = next.generation().await?.map_or_else(Revisions::ours, |generation| generation.revisions);
         self.on.stop().await;

@@ -160,6 +160,7 @@ impl Rebuild {
             transaction.begin_generation(&begun).await?;
             transaction.defer_bulk().await?;
         }
+        transaction.settle_currency(self.projecting.default_currency).await?;
         Ok(transaction.commit().await?)
     }
 

@@ -77,7 +77,7 @@ impl Service {
         metrics::describe();
         let migrate = config.migrate == MigrateAtStart::Auto;
         let generations = Generations::at(&config.database.url)?;
-        let (number, opened) = open_live(&generations, migrate).await?;
+        let (number, opened) = open_live(&generations, config.default_currency, migrate).await?;
         let store = opened.store.clone();
         store.ping().await?;
         let desk = opened.writer.desk();

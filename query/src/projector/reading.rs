@@ -64,7 +64,6 @@ impl Projector {
             Some(generation) => generation,
             None => {
                 transaction.begin_generation(&begun).await?;
-                transaction.commit().await?;
                 begun
             }
         };
@@ -72,6 +71,8 @@ impl Projector {
             let reason = format!("generation {} was filled by a newer program", generation.number);
             return Err(store::Error::Unusable { reason });
         }
+        transaction.settle_currency(self.default_currency).await?;
+        transaction.commit().await?;
         self.filling.revisions = generation.revisions;
         Ok(())
     }

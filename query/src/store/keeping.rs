@@ -1,6 +1,8 @@
 //! What a generation tells about itself, and what its builder keeps. The statements are the same in either database, so
 //! they are written once.
 
+use domain::Currency;
+
 use super::Error;
 use crate::generation::{Builder, Built, Generation, Number, Revisions, Source, State};
 
@@ -12,6 +14,8 @@ pub(super) const GENERATION: &str = "select number, revisions, state, source, bu
     total, told_at, report from generation";
 pub(super) const BEGIN: &str = "insert into generation (number, revisions, state, source, builder, started_at) \
     select $1, $2, $3, $4, $5, $6 where not exists (select 1 from generation)";
+pub(super) const RECORD_CURRENCY: &str = "update generation set default_currency = $1 where default_currency is null";
+pub(super) const CURRENCY: &str = "select default_currency from generation";
 pub(super) const TELL: &str = "update generation set done = $1, total = $2, told_at = $3";
 pub(super) const COMPLETE: &str = "update generation set state = 'complete', completed_at = $1, report = $2";
 pub(super) const CONDEMN: &str = "update generation set report = $1";
@@ -28,6 +32,11 @@ macro_rules! tell_generation {
             pub(crate) async fn generation(&self) -> Result<Option<Generation>, Error> {
                 let found = sqlx::query_as(keeping::GENERATION).fetch_optional(&self.readers).await?;
                 found.map(keeping::generation).transpose()
+            }
+
+            pub(crate) async fn fits_currency(&self, currency: Currency) -> Result<(), Error> {
+                let recorded = sqlx::query_scalar(keeping::CURRENCY).fetch_optional(&self.readers).await?;
+                keeping::same_currency(recorded.flatten(), currency)
             }
         }
     };
@@ -53,6 +62,13 @@ macro_rules! keep_generation {
                     .execute(&mut *self.inner)
                     .await?;
                 Ok(())
+            }
+
+            pub(crate) async fn settle_currency(&mut self, currency: Currency) -> Result<(), Error> {
+                asking::query(keeping::RECORD_CURRENCY).bind(currency.code()).execute(&mut *self.inner).await?;
+                let recorded: Option<Option<String>> =
+                    asking::query_scalar(keeping::CURRENCY).fetch_optional(&mut *self.inner).await?;
+                keeping::same_currency(recorded.flatten(), currency)
             }
 
             pub(crate) async fn tell_built(&mut self, built: Built) -> Result<(), Error> {
@@ -144,6 +160,19 @@ pub(super) fn generation(record: GenerationRecord) -> Result<Generation, Error> 
         built: Built { done, total, told_at_micros: told_at },
         report,
     })
+}
+
+/// Refuses a default currency that is not the one that the generation was filled with: one column would hold amounts of two
+/// meanings.
+pub(super) fn same_currency(recorded: Option<String>, ours: Currency) -> Result<(), Error> {
+    match recorded {
+        Some(recorded) if recorded != ours.code() => Err(Error::Unusable {
+            reason: format!(
+                "its rows were made with DEFAULT_CURRENCY={recorded}, and it is {ours} now: set it back, or run `order-query rebuild`"
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The pointer, as it is stored: `number, previous`.

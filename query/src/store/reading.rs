@@ -63,6 +63,15 @@ impl Store {
         ask!(self, store => store.generation().await)
     }
 
+    /// Checks that messages without a currency mean what they meant when these tables were filled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unusable`] when the tables were filled with another default currency; else when the database fails.
+    pub async fn fits_currency(&self, default_currency: Currency) -> Result<(), Error> {
+        ask!(self, store => store.fits_currency(default_currency).await)
+    }
+
     /// How far each partition is applied.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::OrderId;
+use domain::{Currency, OrderId};
 
 use super::{Changes, Error, TotalsRows, Transaction, Turn, Writer};
 use crate::batch::{Batch, Known};
@@ -258,6 +258,15 @@ impl Transaction<'_> {
     /// When the database fails.
     pub async fn begin_generation(&mut self, begun: &Generation) -> Result<(), Error> {
         within!(self, transaction => transaction.begin_generation(begun).await)
+    }
+
+    /// Records the default currency that the tables are filled with, once for each generation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unusable`] when another one is recorded; else when the database fails.
+    pub async fn settle_currency(&mut self, default_currency: Currency) -> Result<(), Error> {
+        within!(self, transaction => transaction.settle_currency(default_currency).await)
     }
 
     /// Says how far the building is.

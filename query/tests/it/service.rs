@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use chassis::config::Secret;
 use chassis::http::health::probe;
+use chassis::telemetry::ErrorChain;
 use chassis::testkit::eventually;
 use clap::Parser as _;
 use query::config::{Cli, Command};
-use query::service::Service;
+use query::service::{Service, StartError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 
@@ -16,6 +17,7 @@ use crate::world::{Kind, World, on_both_stores, order, whole_life};
 on_both_stores!(
     it_serves_what_it_has_while_no_broker_is_there,
     it_describes_itself,
+    another_default_currency_is_refused,
     an_open_stream_does_not_hold_up_its_end,
     operators_have_a_listener_of_their_own,
 );
@@ -37,13 +39,40 @@ async fn request(address: std::net::SocketAddr, method: &str, path: &str) -> Str
 }
 
 async fn service(world: &mut World) -> Service {
+    started(world, "USD").await.unwrap()
+}
+
+async fn started(world: &mut World, default_currency: &str) -> Result<Service, StartError> {
     world.steps_down().await;
     let url = world.place.url();
     let arguments =
         ["order-query", "serve", "--database-url", url.expose(), "--listen", "127.0.0.1:0", "--kafka-brokers"];
-    let cli = Cli::try_parse_from(arguments.into_iter().chain(["127.0.0.1:1"])).unwrap();
+    let rest = ["127.0.0.1:1", "--default-currency", default_currency];
+    let cli = Cli::try_parse_from(arguments.into_iter().chain(rest)).unwrap();
     let Command::Serve(config) = cli.command else { panic!("{cli:?}") };
-    Service::start(*config).await.unwrap()
+    Service::start(*config).await
+}
+
+async fn another_default_currency_is_refused(kind: Kind) {
+    let mut world = World::new(kind).await;
+    world.happen(&whole_life(1)).await;
+    let service = service(&mut world).await;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(service.run(stopped));
+    eventually(PROMPT, "the currency is recorded", || async {
+        match world.count("select count(*) from generation where default_currency = 'USD'").await {
+            1 => Ok(()),
+            rows => Err(format!("{rows} rows")),
+        }
+    })
+    .await;
+    stop.send(()).unwrap();
+    running.await.unwrap().unwrap();
+
+    let refusal = started(&mut world, "EUR").await.unwrap_err();
+    let told = ErrorChain(&refusal).to_string();
+    assert!(told.contains("DEFAULT_CURRENCY=USD") && told.contains("order-query rebuild"), "{told}");
+    started(&mut world, "USD").await.unwrap();
 }
 
 async fn an_open_stream_does_not_hold_up_its_end(kind: Kind) {

@@ -5,6 +5,7 @@ use std::str::FromStr as _;
 
 use chassis::config::Secret;
 use chassis::postgres::connect_options;
+use domain::Currency;
 use sqlx as asking;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Row as _};
