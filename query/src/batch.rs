@@ -5,22 +5,24 @@
 
 mod known;
 
+mod judge;
+
 mod again;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use domain::schema::{self, Origin};
 use domain::{Currency, OrderEvent, OrderId, Recorded, Version};
 
 use crate::dead_letter::DeadLetter;
-use crate::gate::{Cause, Standing, Verdict};
-use crate::intake::{Digest, Incoming, Meaning, Position, Reason, Record};
+use crate::gate::Cause;
+use crate::intake::{Digest, Incoming, Position, Record};
 use crate::live::place::Place;
 use crate::parked::Parked;
 use crate::projection::Change;
 use crate::projections::orders::OrderRow;
 
+use judge::{Fate, Judged};
 pub use known::Known;
 
 /// An applied event.
@@ -48,9 +50,6 @@ impl Applied {
         Change { recorded: &self.recorded, before: self.before.as_deref(), after: &self.after }
     }
 }
-
-/// Why a contradiction is a dead letter, in words.
-const CONTRADICTION: &str = "the order is known, and its published fields are told differently here";
 
 /// Names a waiting event.
 pub type ParkedKey = (OrderId, Version, Digest);
@@ -167,40 +166,20 @@ impl Batch {
 
     /// Takes a record that is not the topic's next one, and then whatever waited for it.
     pub fn take_besides(&mut self, incoming: Incoming) {
-        let Some((order_id, _version)) = incoming.meaning.subject() else {
-            return self.set_aside(incoming);
-        };
-        match self.judge(&incoming) {
-            Verdict::Apply => {
-                self.apply(incoming);
-                self.heal(order_id);
-            }
-            Verdict::Duplicate => self.duplicates += 1,
-            Verdict::Park(cause) => self.park(&incoming, cause),
-            Verdict::Contradiction => self.contradict(incoming),
+        let judged = self.judge(incoming);
+        let moves = judged.moves();
+        self.settle(judged);
+        if let Some(order_id) = moves {
+            self.heal(order_id);
         }
     }
 
     /// Tries the waiting events of an order, from the first on, until one has to wait on.
     pub fn heal(&mut self, order_id: OrderId) {
-        while let Some(mut waiting) = self.next_waiting(order_id) {
-            let incoming = Incoming::read(waiting.parked.to_record(), self.default_currency);
-            let verdict = incoming.meaning.subject().map(|_subject| self.judge(&incoming));
-            if let Some(Verdict::Park(cause)) = verdict {
-                waiting.changed |= waiting.parked.cause != cause;
-                waiting.parked.cause = cause;
-                self.orders.entry(order_id).or_default().park(waiting);
-                return;
-            }
-            if waiting.stored {
-                self.unparked.push((order_id, waiting.parked.version, waiting.parked.digest));
-            }
-            match verdict {
-                Some(Verdict::Apply) => self.apply(incoming),
-                Some(Verdict::Contradiction) => self.contradict(incoming),
-                Some(Verdict::Duplicate | Verdict::Park(_)) => self.duplicates += 1,
-                None => self.set_aside(incoming),
-            }
+        let mut goes_on = true;
+        while goes_on && let Some(waiting) = self.next_waiting(order_id) {
+            let judged = self.judge(Incoming::read(waiting.parked.to_record(), self.default_currency));
+            goes_on = self.settle_waiting(judged, waiting);
         }
     }
 
@@ -227,71 +206,38 @@ impl Batch {
         if forked || !due { None } else { Some(order.waiting.remove(0)) }
     }
 
-    fn judge(&self, incoming: &Incoming) -> Verdict {
-        let Some((order_id, version)) = incoming.meaning.subject() else {
-            return Verdict::Contradiction;
-        };
-        let nothing = Order::default();
-        let order = self.orders.get(&order_id).unwrap_or(&nothing);
-        let waiting = order.waiting();
-        let standing = Standing { last: order.last(), waiting: &waiting, discarded: &order.discarded };
-        let applied = self.applied_digest(order, order_id, version);
-        match &incoming.meaning {
-            Meaning::Event { recorded, origin: Origin::PublishedFieldsOnly } => {
-                let agrees = if applied == Some(incoming.digest) {
-                    Some(true)
-                } else {
-                    self.agrees_with_first(order, &recorded.event, order_id)
-                };
-                standing.judge_published(incoming.digest, agrees)
+    /// Carries out what was decided of a record. Every record ends in one of these lists, or was in one before.
+    fn settle(&mut self, Judged { record, digest, fate }: Judged) {
+        match fate {
+            Fate::Apply { recorded, after } => self.apply(record, digest, recorded, *after),
+            Fate::Duplicate => self.duplicates += 1,
+            Fate::Park { order_id, version, cause } => self.park(&record, digest, (order_id, version), cause),
+            Fate::SetAside { reason, detail } => {
+                self.dead_letters.push(DeadLetter { record, digest, reason, detail });
             }
-            Meaning::Event { .. } => standing.judge(version, incoming.digest, applied, true),
-            Meaning::Newer { .. } | Meaning::Garbage { .. } => standing.judge(version, incoming.digest, applied, false),
         }
     }
 
-    fn applied_digest(&self, order: &Order, order_id: OrderId, version: Version) -> Option<Digest> {
-        let here = order.applied_here.iter().filter_map(|index| self.applied.get(*index));
-        let mut here = here.filter(|applied| applied.recorded.version == version);
-        here.next().map(|applied| applied.digest).or_else(|| self.digests.get(&(order_id, version)).copied())
-    }
-
-    /// Whether a repeated creation tells what the applied one told; none when that one is not understood.
-    fn agrees_with_first(&self, order: &Order, told: &OrderEvent, order_id: OrderId) -> Option<bool> {
-        let OrderEvent::OrderCreated(told) = told else {
-            return Some(false);
-        };
-        let here = order.applied_here.first().and_then(|index| self.applied.get(*index));
-        let stored;
-        let first = match here {
-            Some(applied) if applied.recorded.version == Version::FIRST => &applied.recorded.event,
-            _ => {
-                let message = self.first_messages.get(&order_id)?;
-                stored = schema::decode(message.as_bytes(), self.default_currency).ok()?.recorded.event;
-                &stored
-            }
-        };
-        match first {
-            OrderEvent::OrderCreated(first) => Some(schema::same_publication(first, told)),
-            _ => Some(false),
+    /// The same for an event that waited. False when it has to wait on.
+    fn settle_waiting(&mut self, judged: Judged, mut waiting: Waiting) -> bool {
+        let order_id = waiting.parked.order_id;
+        if let Fate::Park { cause, .. } = judged.fate {
+            waiting.changed |= waiting.parked.cause != cause;
+            waiting.parked.cause = cause;
+            self.orders.entry(order_id).or_default().park(waiting);
+            return false;
         }
+        if waiting.stored {
+            self.unparked.push((order_id, waiting.parked.version, waiting.parked.digest));
+        }
+        self.settle(judged);
+        true
     }
 
-    fn apply(&mut self, incoming: Incoming) {
-        let Incoming { record, digest, meaning } = incoming;
-        let Meaning::Event { recorded, .. } = meaning else {
-            return;
-        };
-        let order = self.orders.entry(recorded.order_id).or_default();
-        let before = order.row.take();
-        let after = match (&before, &recorded.event) {
-            (Some(before), _) => before.after(&recorded),
-            (None, OrderEvent::OrderCreated(created)) => OrderRow::created(&recorded, created),
-            // The intake lets no other event be the first.
-            (None, _) => return,
-        };
+    fn apply(&mut self, record: Record, digest: Digest, recorded: Box<Recorded<OrderEvent>>, after: OrderRow) {
         let after = Arc::new(after);
-        order.row = Some(Arc::clone(&after));
+        let order = self.orders.entry(recorded.order_id).or_default();
+        let before = order.row.replace(Arc::clone(&after));
         order.changed = true;
         order.applied_here.push(self.applied.len());
         let (partition, place) = self.next_place(record.position.partition);
@@ -311,40 +257,19 @@ impl Batch {
         (partition, here)
     }
 
-    fn park(&mut self, incoming: &Incoming, cause: Cause) {
-        let Some((order_id, version)) = incoming.meaning.subject() else {
-            return;
-        };
-        let Incoming { record, digest, .. } = incoming;
+    fn park(&mut self, record: &Record, digest: Digest, (order_id, version): (OrderId, Version), cause: Cause) {
         if cause == Cause::Fork {
-            self.forks.push((order_id, version, *digest));
+            self.forks.push((order_id, version, digest));
         }
         let parked = Parked {
             order_id,
             version,
-            digest: *digest,
+            digest,
             cause,
             position: record.position,
             message: record.text().to_owned(),
             headers: record.headers.clone(),
         };
         self.orders.entry(order_id).or_default().park(Waiting { parked, stored: false, changed: false });
-    }
-
-    fn contradict(&mut self, incoming: Incoming) {
-        let Incoming { record, digest, .. } = incoming;
-        self.dead_letters.push(DeadLetter {
-            record,
-            digest,
-            reason: Reason::Contradiction,
-            detail: CONTRADICTION.to_owned(),
-        });
-    }
-
-    fn set_aside(&mut self, incoming: Incoming) {
-        let Incoming { record, digest, meaning } = incoming;
-        if let Meaning::Garbage { reason, detail } = meaning {
-            self.dead_letters.push(DeadLetter { record, digest, reason, detail });
-        }
     }
 }

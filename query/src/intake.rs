@@ -34,8 +34,12 @@ impl Headers {
     }
 
     /// Reads the stored form.
-    pub fn from_json(text: &str) -> Self {
-        Self(serde_json::from_str(text).unwrap_or_default())
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text).map(Self)
     }
 }
 

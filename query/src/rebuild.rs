@@ -212,9 +212,13 @@ impl Rebuild {
                     self.refuse_regress(making, served, shutdown).await?;
                     return Ok(report);
                 }
-                Err(error) if self.source == Source::Log && comparisons < COMPARISONS_MAX => {
+                Err(error @ verify::Error::Differs { .. })
+                    if self.source == Source::Log && comparisons < COMPARISONS_MAX =>
+                {
                     tracing::info!(error = %ErrorChain(&error), "the log moved while it was compared: once more");
                 }
+                // A database that does not answer says nothing against the generation.
+                Err(verify::Error::Store(error)) if !error.is_damage() => return Err(error.into()),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -202,9 +202,33 @@ impl Error {
         }
     }
 
+    /// Whether the rows or the file are damaged: asking again does not help, building anew does.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Database(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => true,
+            // Data or an index corrupted.
+            Self::Database(sqlx::Error::Database(error)) => {
+                matches!(error.code().as_deref(), Some("XX001" | "XX002"))
+            }
+            Self::File(
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::Utf8Error(..),
+            ) => true,
+            Self::File(error) => matches!(
+                error.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+            ),
+            _ => false,
+        }
+    }
+
     /// A stable name for people who must not see more.
     pub fn reason(&self) -> &'static str {
         match self {
+            _ if self.is_damage() => "row-corrupt",
             Self::Database(_) | Self::File(_) if self.is_transient() => "store-unreachable",
             Self::Database(_) | Self::File(_) | Self::Server(_) | Self::Unusable { .. } | Self::Migrate(_) => {
                 "store-refused"

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use domain::schema;
-use domain::{Currency, OrderEvent, Version};
+use domain::{Currency, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -39,12 +39,8 @@ pub fn at(history: &[Event], moment: Moment, default_currency: Currency) -> Resu
     for event in past {
         let decoded = schema::decode(event.message.as_bytes(), default_currency);
         let recorded = decoded.map_err(Error::corrupt("an event"))?.recorded;
-        row = match (row, &recorded.event) {
-            (Some(row), _) => Some(row.after(&recorded)),
-            (None, OrderEvent::OrderCreated(created)) => Some(OrderRow::created(&recorded, created)),
-            // Nothing else can be first, or it would not be in the history.
-            (None, _) => None,
-        };
+        let next = OrderRow::next(row.as_ref(), &recorded);
+        row = Some(next.ok_or("an order that does not begin with its creation").map_err(Error::corrupt("a history"))?);
     }
     Ok(row.filter(|row| match moment {
         Moment::Version(version) => row.version == version,

@@ -183,5 +183,5 @@ fn same(what: &str, expected: TableDigest, found: TableDigest) -> Result<(), Err
 }
 
 fn corrupt(what: &'static str) -> store::Error {
-    store::Error::Unusable { reason: format!("it holds {what}") }
+    store::Error::corrupt(what)("it is not what this program writes")
 }

@@ -5,20 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::schema::Origin;
 use domain::{OrderId, Version};
 
-use super::{Batch, CONTRADICTION, Waiting};
-use crate::gate::{Cause, Verdict};
+use super::judge::{Fate, Judged};
+use super::{Batch, Waiting};
+use crate::gate::Cause;
 use crate::intake::{Digest, Incoming, Meaning, Reason};
 
 impl Batch {
     /// Takes a dead letter as if it came now. Tells why it still is one; none when it is not, whatever became of it.
     pub fn retry(&mut self, incoming: Incoming) -> Option<(Reason, String)> {
-        if let Meaning::Garbage { reason, detail } = incoming.meaning {
+        let judged = self.judge(incoming);
+        if let Fate::SetAside { reason, detail } = judged.fate {
             return Some((reason, detail));
         }
-        if self.judge(&incoming) == Verdict::Contradiction {
-            return Some((Reason::Contradiction, CONTRADICTION.to_owned()));
+        let moves = judged.moves();
+        self.settle(judged);
+        if let Some(order_id) = moves {
+            self.heal(order_id);
         }
-        self.take_besides(incoming);
         None
     }
 
@@ -64,27 +67,16 @@ impl Batch {
         self.orders.get(&order_id).map_or(0, |order| order.waiting.len())
     }
 
-    fn judge_again(&mut self, incoming: Incoming, mut waiting: Waiting, contested: &BTreeSet<Version>) {
+    fn judge_again(&mut self, incoming: Incoming, waiting: Waiting, contested: &BTreeSet<Version>) {
         let (order_id, version) = (waiting.parked.order_id, waiting.parked.version);
-        let verdict = match incoming.meaning.subject().map(|_subject| self.judge(&incoming)) {
-            Some(Verdict::Apply) if contested.contains(&version) => Some(Verdict::Park(Cause::Fork)),
-            verdict => verdict,
+        let judged = self.judge(incoming);
+        let judged = match judged.fate {
+            Fate::Apply { .. } if contested.contains(&version) => {
+                Judged { fate: Fate::Park { order_id, version, cause: Cause::Fork }, ..judged }
+            }
+            _ => judged,
         };
-        if let Some(Verdict::Park(cause)) = verdict {
-            waiting.changed |= waiting.parked.cause != cause;
-            waiting.parked.cause = cause;
-            self.orders.entry(order_id).or_default().park(waiting);
-            return;
-        }
-        if waiting.stored {
-            self.unparked.push((order_id, version, waiting.parked.digest));
-        }
-        match verdict {
-            Some(Verdict::Apply) => self.apply(incoming),
-            Some(Verdict::Contradiction) => self.contradict(incoming),
-            Some(Verdict::Duplicate | Verdict::Park(_)) => self.duplicates += 1,
-            None => self.set_aside(incoming),
-        }
+        self.settle_waiting(judged, waiting);
     }
 }
 

@@ -109,6 +109,15 @@ impl OrderRow {
         }
     }
 
+    /// The row after an order's next event; none when the order begins with another event than its creation.
+    pub fn next(before: Option<&Self>, recorded: &Recorded<OrderEvent>) -> Option<Self> {
+        match (before, &recorded.event) {
+            (Some(before), _) => Some(before.after(recorded)),
+            (None, OrderEvent::OrderCreated(created)) => Some(Self::created(recorded, created)),
+            (None, _) => None,
+        }
+    }
+
     /// The row after one more event. Total, like [`domain::Order`]'s own `evolve`: an event that the order's rules
     /// cannot have caused counts as a version and changes nothing else.
     #[must_use]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use chassis::telemetry::ErrorChain;
 use chrono::Utc;
 use domain::{Currency, OrderId};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::save::{self, Filling};
@@ -165,8 +166,8 @@ impl Granting<'_> {
                 self.retry_letters(transaction, found.into_iter().collect()).await
             }
             Some(Wish::RetryDeadLetters) => {
-                let after = wish.reached.as_deref().and_then(|reached| serde_json::from_str(reached).ok());
-                let letters = transaction.dead_letters_after(&after.unwrap_or_else(first_key), LETTERS_MAX).await?;
+                let after = reached(wish)?.unwrap_or_else(first_key);
+                let letters = transaction.dead_letters_after(&after, LETTERS_MAX).await?;
                 let last = letters.last().map(|letter| letter.key.clone()).filter(|_| full(&letters, LETTERS_MAX));
                 let part = self.retry_letters(transaction, letters).await?;
                 Ok(Part { reached: last.map(|last| serde_json::to_string(&last)).transpose()?, ..part })
@@ -179,8 +180,7 @@ impl Granting<'_> {
             }
             Some(Wish::RetryOrder { order_id }) => self.retry_orders(transaction, &[order_id]).await,
             Some(Wish::RetryParked) => {
-                let after = wish.reached.as_deref().and_then(|reached| serde_json::from_str(reached).ok());
-                let orders = transaction.waiting_orders(after, ORDERS_MAX).await?;
+                let orders = transaction.waiting_orders(reached(wish)?, ORDERS_MAX).await?;
                 let last = orders.last().copied().filter(|_| full(&orders, ORDERS_MAX));
                 let part = self.retry_orders(transaction, &orders).await?;
                 Ok(Part { reached: last.map(|last| serde_json::to_string(&last)).transpose()?, ..part })
@@ -278,6 +278,12 @@ fn of(key: &LetterKey, position: Position) -> bool {
 
 fn full<T>(page: &[T], limit: u32) -> bool {
     u32::try_from(page.len()).is_ok_and(|length| length >= limit)
+}
+
+/// Up to where the parts of a wish came that are done.
+fn reached<T: DeserializeOwned>(wish: &Intervention) -> Result<Option<T>, store::Error> {
+    let reached = wish.reached.as_deref().map(serde_json::from_str).transpose();
+    reached.map_err(store::Error::corrupt("how far an intervention is"))
 }
 
 /// Before every dead letter.

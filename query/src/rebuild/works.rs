@@ -194,7 +194,11 @@ impl Works {
 
 /// Whether it is worth to try again without anybody asking.
 fn may_pass(error: &Error) -> bool {
-    matches!(error, Error::Busy { .. } | Error::Overtaken | Error::Topic(_) | Error::Log(_) | Error::Store(_))
+    match error {
+        Error::Busy { .. } | Error::Overtaken | Error::Topic(_) | Error::Log(_) => true,
+        Error::Store(error) => !error.is_damage(),
+        _ => false,
+    }
 }
 
 fn tell(ended: &Result<Number, Error>) {

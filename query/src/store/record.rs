@@ -174,7 +174,7 @@ pub(super) fn parked(record: ParkedRecord) -> Result<(Parked, bool), Error> {
         cause: Cause::parse(&cause).ok_or_else(unknown).map_err(Error::corrupt("a waiting event"))?,
         position: Position { partition, offset },
         message,
-        headers: Headers::from_json(&headers),
+        headers: Headers::from_json(&headers).map_err(Error::corrupt("the headers of a waiting event"))?,
     };
     Ok((parked, discarded))
 }

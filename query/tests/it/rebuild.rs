@@ -17,8 +17,8 @@ use query::projector::Projector;
 use query::reader::TopicReader;
 use query::rebuild::{Error, Phase, Rebuild, Told};
 use query::store::answer::{ListFilter, Page};
-use query::store::{Generations, Opened};
-use query::verify::shown;
+use query::store::{self, Generations, Opened};
+use query::verify::{self, shown};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::watch;
@@ -34,6 +34,7 @@ on_both_stores!(
     what_is_put_off_is_made_up_for,
     what_differs_from_its_source_is_not_promoted,
     a_lost_event_is_found_out,
+    damaged_content_is_told_as_damage,
     a_topic_that_has_less_than_is_served_is_refused,
     what_somebody_is_at_is_not_removed,
     two_builders_do_not_write_one_generation,
@@ -251,6 +252,23 @@ async fn a_lost_event_is_found_out(kind: Kind) {
     let (_world, rebuild, error) = tampered(kind, statement).await;
     assert!(format!("{error:?}").contains("events"), "{error:?}");
     assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
+}
+
+async fn damaged_content_is_told_as_damage(kind: Kind) {
+    let damages: [fn(&str) -> String; 4] = [
+        |place| format!("update {place}order_history set message = replace(message, 'customer-1', 'customer-9')"),
+        |place| format!("update {place}order_history set message = 'nothing' where version = 2"),
+        |place| format!("update {place}orders set customer_id = 'somebody else'"),
+        |place| format!("update {place}orders set document = 'nothing'"),
+    ];
+    for damage in damages {
+        let (_world, rebuild, error) = tampered(kind, damage).await;
+        let Error::Verify(verify::Error::Store(found)) = &error else { panic!("{error:?}") };
+        assert!(matches!(found, store::Error::Corrupt { .. }), "{error:?}");
+        assert!(found.is_damage() && found.reason() == "row-corrupt", "{error:?}");
+        let condemned = &told(&rebuild.generations).await[&2];
+        assert!(condemned.state == State::Building && !condemned.is_begun(), "{condemned:?}");
+    }
 }
 
 async fn a_topic_that_has_less_than_is_served_is_refused(kind: Kind) {

@@ -117,7 +117,7 @@ pub(in crate::store) fn letter(row: LetterRow) -> Result<ListedLetter, Error> {
         digest: digest(&row.digest)?,
         key: text(row.record_key),
         payload: text(row.payload),
-        headers: Headers::from_json(&row.headers),
+        headers: headers(&row.headers)?,
         reason: row.reason,
         detail: row.detail,
         seen_at_micros: row.seen_at,
@@ -127,8 +127,8 @@ pub(in crate::store) fn letter(row: LetterRow) -> Result<ListedLetter, Error> {
 
 pub(in crate::store) fn stored(row: LetterRow) -> Result<StoredLetter, Error> {
     let position = Position { partition: row.partition_id, offset: row.record_offset };
-    let record =
-        Record { position, key: row.record_key, payload: row.payload, headers: Headers::from_json(&row.headers) };
+    let headers = headers(&row.headers)?;
+    let record = Record { position, key: row.record_key, payload: row.payload, headers };
     let key = LetterKey { topic: row.topic, position, digest: digest(&row.digest)? };
     Ok(StoredLetter { key, record, discarded: row.discarded_at.is_some() })
 }
@@ -146,10 +146,14 @@ pub(in crate::store) fn parked(row: ParkedRow) -> Result<ListedParked, Error> {
         topic: row.topic,
         position: Position { partition: row.partition_id, offset: row.record_offset },
         message: row.message,
-        headers: Headers::from_json(&row.headers),
+        headers: headers(&row.headers)?,
         parked_at_micros: row.parked_at,
         discarded: put_away(row.discarded_at, row.discard_reason),
     })
+}
+
+fn headers(text: &str) -> Result<Headers, Error> {
+    Headers::from_json(text).map_err(Error::corrupt("the headers of a record"))
 }
 
 fn put_away(at_micros: Option<i64>, reason: Option<String>) -> Option<Discarded> {
