@@ -26,6 +26,7 @@ pub mod ids;
 pub mod money;
 pub mod recorded;
 pub mod schema;
+pub mod time;
 
 #[cfg(any(test, feature = "spec"))]
 pub mod spec;

@@ -16,6 +16,7 @@ use crate::money::Currency;
 use crate::order::OrderEvent;
 use crate::order::event::OrderCreated;
 use crate::recorded::Recorded;
+use crate::time::Timestamp;
 
 pub(crate) mod wire;
 
@@ -76,7 +77,7 @@ struct Envelope<'a> {
     event_id: Option<EventId>,
     version: Option<u32>,
     schema_version: Option<u16>,
-    occurred_at: Option<DateTime<Utc>>,
+    occurred_at: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -156,7 +157,7 @@ pub fn decode(message: &[u8], default_currency: Currency) -> Result<Decoded, Dec
                 Err(wire::BodyError::Garbage(reason)) => return Err(DecodeError::Garbage { reason }),
                 Ok(event) => event,
             };
-            let occurred_at = envelope.occurred_at.ok_or_else(|| garbage("`occurred_at` is missing"))?;
+            let occurred_at = envelope.occurred_at.ok_or_else(|| garbage("`occurred_at` is missing"))?.utc();
             let order_id = envelope.order_id;
             let recorded = Recorded { event_id, order_id, version, occurred_at, event };
             Ok(Decoded { recorded, origin: Origin::Log })

@@ -17,6 +17,8 @@ mod diff;
 
 mod stream;
 
+pub(crate) mod times;
+
 mod customers;
 
 mod sales;
@@ -144,6 +146,12 @@ struct Description;
 
 /// The database failed: the log has the details. What may pass by itself is told from what will not.
 pub(crate) fn failed(error: store::Error) -> Problem {
+    if error.is_value_refused() {
+        tracing::warn!(error = %ErrorChain(&error), "the database refuses a value of a request");
+        let detail = "the database cannot take a value of this request";
+        return Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query", detail)
+            .outcome(Outcome::NotExecuted);
+    }
     if !error.is_transient() {
         return Problem::internal(&error);
     }

@@ -23,6 +23,11 @@ pub struct Position {
 pub struct Headers(pub Vec<(String, String)>);
 
 impl Headers {
+    /// Headers as they are kept: as text that every database can hold.
+    pub fn told(headers: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> Self {
+        Self(headers.into_iter().map(|(name, value)| (storable(name), storable(value))).collect())
+    }
+
     /// The first header of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(found, _value)| found == name).map(|(_name, value)| value.as_str())
@@ -70,12 +75,11 @@ impl Record {
 
 impl From<Message> for Record {
     fn from(message: Message) -> Self {
-        let text = |(name, value): (String, Vec<u8>)| (storable(name.into_bytes()), storable(value));
         Self {
             position: Position { partition: message.partition, offset: message.offset },
             key: message.key,
             payload: message.payload,
-            headers: Headers(message.headers.into_iter().map(text).collect()),
+            headers: Headers::told(message.headers.into_iter().map(|(name, value)| (name.into_bytes(), value))),
         }
     }
 }

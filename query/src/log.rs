@@ -115,7 +115,7 @@ impl From<Event> for LogRecord {
             position: FROM_THE_LOG,
             key: Some(order_id.to_string().into_bytes()),
             payload: Some(message.into_bytes()),
-            headers: Headers(headers),
+            headers: Headers::told(headers.into_iter().map(|(name, value)| (name.into_bytes(), value.into_bytes()))),
         };
         Self { order_id, version, record }
     }

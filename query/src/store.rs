@@ -225,10 +225,19 @@ impl Error {
         }
     }
 
+    /// Whether the database refuses a value that it was given, as PostgreSQL does U+0000 (its class 22).
+    pub fn is_value_refused(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| code.starts_with("22")),
+            _ => false,
+        }
+    }
+
     /// A stable name for people who must not see more.
     pub fn reason(&self) -> &'static str {
         match self {
             _ if self.is_damage() => "row-corrupt",
+            _ if self.is_value_refused() => "value-refused",
             Self::Database(_) | Self::File(_) if self.is_transient() => "store-unreachable",
             Self::Database(_) | Self::File(_) | Self::Server(_) | Self::Unusable { .. } | Self::Migrate(_) => {
                 "store-refused"

@@ -11,6 +11,7 @@ use crate::order::event::{
     OrderShipped,
 };
 use crate::order::upcast;
+use crate::time::Timestamp;
 
 /// Why the part of a message that depends on its type was not understood.
 pub(super) enum BodyError {
@@ -36,7 +37,7 @@ pub(crate) struct OrderCreatedV1<'a> {
     pub(crate) items: Vec<ItemV1>,
     #[serde(borrow)]
     pub(crate) total: &'a RawValue,
-    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) created_at: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +55,7 @@ pub(crate) struct OrderCreatedV2<'a> {
     pub(crate) items: Vec<ItemV2<'a>>,
     #[serde(borrow)]
     pub(crate) total: &'a RawValue,
-    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) created_at: Timestamp,
     pub(crate) currency: Currency,
 }
 
@@ -128,7 +129,7 @@ pub(super) fn decode_body(
 fn created(v2: OrderCreatedV2<'_>) -> Result<OrderEvent, BodyError> {
     let (lines, total) = priced(v2.items, v2.total, v2.currency)?;
     let OrderCreatedV2 { customer_id, created_at, .. } = v2;
-    Ok(OrderEvent::OrderCreated(OrderCreated { customer_id, lines, total, created_at }))
+    Ok(OrderEvent::OrderCreated(OrderCreated { customer_id, lines, total, created_at: created_at.utc() }))
 }
 
 fn priced(items: Vec<ItemV2<'_>>, total: &RawValue, currency: Currency) -> Result<(Vec<Line>, Money), BodyError> {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{Admin, describe};
-use crate::api::failed;
+use crate::api::{failed, times};
 use crate::generation::{Generation, Source};
 use crate::rebuild::works::{Job, Status};
 
@@ -95,8 +95,8 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Json<Vec<Gen
         source: generation.source.as_str(),
         builder: generation.builder.as_str(),
         revisions: serde_json::from_str(&generation.revisions.to_json()).unwrap_or_default(),
-        started_at: DateTime::from_timestamp_micros(generation.started_at_micros).unwrap_or_default(),
-        completed_at: generation.completed_at_micros.and_then(DateTime::from_timestamp_micros),
+        started_at: times::told(generation.started_at_micros),
+        completed_at: generation.completed_at_micros.map(times::told),
         report: generation.report.and_then(|report| serde_json::from_str(&report).ok()),
     };
     Ok(Json(generations.list().await.map_err(failed)?.into_iter().map(document).collect()))

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::Admin;
 use super::request::Actor;
-use crate::api::{describe, failed, page};
+use crate::api::{describe, failed, page, times};
 use crate::intervention::{Intervention, Outcome, Wish};
 
 /// How often a request looks whether its wish is granted.
@@ -82,8 +82,8 @@ impl From<Intervention> for InterventionDocument {
             target: serde_json::from_str(&wish.target).unwrap_or_default(),
             reason: wish.reason,
             actor: wish.actor,
-            requested_at: DateTime::from_timestamp_micros(wish.requested_at_micros).unwrap_or_default(),
-            done_at: wish.done_at_micros.and_then(DateTime::from_timestamp_micros),
+            requested_at: times::told(wish.requested_at_micros),
+            done_at: wish.done_at_micros.map(times::told),
             outcome: wish.outcome.into(),
         }
     }

@@ -14,11 +14,14 @@ use utoipa::{IntoParams, ToSchema};
 use super::interventions::{InterventionDocument, wish};
 use super::request::{Actor, Discard, digest};
 use super::{Admin, describe};
-use crate::api::failed;
+use crate::api::{failed, times};
 use crate::hex;
 use crate::intake::Position;
 use crate::intervention::{LetterKey, Wish};
 use crate::store::answer::ListedLetter;
+
+/// The most characters of a topic's name.
+const TOPIC_CHARS_MAX: usize = 249;
 
 /// Names a dead letter.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -38,8 +41,19 @@ pub(super) struct LetterPath {
 impl LetterPath {
     fn key(self) -> Result<LetterKey, Problem> {
         let Self { topic, partition, offset, digest: text } = self;
+        if !is_topic_name(&topic) {
+            let detail =
+                format!("a topic is named by 1 to {TOPIC_CHARS_MAX} letters, digits, dots, underscores and hyphens");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-id", "Invalid identifier", detail));
+        }
         Ok(LetterKey { topic, position: Position { partition, offset }, digest: digest(&text)? })
     }
+}
+
+/// Whether Kafka could have a topic of that name.
+fn is_topic_name(name: &str) -> bool {
+    let legal = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    (1..=TOPIC_CHARS_MAX).contains(&name.len()) && name.chars().all(legal)
 }
 
 /// A dead letter, whole.
@@ -76,8 +90,8 @@ impl From<ListedLetter> for LetterDocument {
             headers: letter.headers.0,
             reason: letter.reason,
             detail: letter.detail,
-            seen_at: DateTime::from_timestamp_micros(letter.seen_at_micros).unwrap_or_default(),
-            discarded_at: at.and_then(DateTime::from_timestamp_micros),
+            seen_at: times::told(letter.seen_at_micros),
+            discarded_at: at.map(times::told),
             discard_reason: why,
         }
     }

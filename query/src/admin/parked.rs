@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::interventions::{InterventionDocument, wish};
 use super::request::{Actor, Discard, digest};
 use super::{Admin, describe};
-use crate::api::failed;
+use crate::api::{failed, times};
 use crate::hex;
 use crate::intervention::Wish;
 use crate::store::answer::ListedParked;
@@ -73,8 +73,8 @@ impl From<ListedParked> for ParkedDocument {
             offset: parked.position.offset,
             message: parked.message,
             headers: parked.headers.0,
-            parked_at: DateTime::from_timestamp_micros(parked.parked_at_micros).unwrap_or_default(),
-            discarded_at: at.and_then(DateTime::from_timestamp_micros),
+            parked_at: times::told(parked.parked_at_micros),
+            discarded_at: at.map(times::told),
             discard_reason: why,
         }
     }

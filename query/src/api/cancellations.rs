@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::describe::Waits;
 use super::fresh::{Seen, until_fresh};
+use super::times::{Day, told_day};
 use super::{Api, built, cursor, describe, failed, page};
 use crate::projections::cancellations::Reason;
 use crate::store::answer::{CancellationFilter, CancellationTotals};
@@ -35,8 +36,7 @@ pub(super) struct CancellationDocument {
 
 impl From<CancellationTotals> for CancellationDocument {
     fn from(CancellationTotals { key: (day, customer_id, reason), orders }: CancellationTotals) -> Self {
-        let day = i32::try_from(day).ok().and_then(NaiveDate::from_epoch_days).unwrap_or_default();
-        Self { day, customer_id, reason, orders }
+        Self { day: told_day(day), customer_id, reason, orders }
     }
 }
 
@@ -49,9 +49,11 @@ pub(super) struct ListQuery {
     #[param(schema_with = describe::customer_id)]
     customer_id: Option<CustomerId>,
     /// This day or later
-    from: Option<NaiveDate>,
+    #[param(value_type = Option<NaiveDate>)]
+    from: Option<Day>,
     /// This day or earlier
-    to: Option<NaiveDate>,
+    #[param(value_type = Option<NaiveDate>)]
+    to: Option<Day>,
     /// Rows per page; 50 unless given
     #[param(schema_with = describe::limit)]
     limit: Option<u32>,
@@ -81,8 +83,8 @@ pub(super) async fn list(
     let after: Option<(i64, CustomerId, Reason)> = cursor::decode(query.cursor.as_deref())?;
     let filter = CancellationFilter {
         customer_id: query.customer_id,
-        from_day: query.from.map_or(i64::MIN, |day| i64::from(day.to_epoch_days())),
-        to_day: query.to.map_or(i64::MAX, |day| i64::from(day.to_epoch_days())),
+        from_day: query.from.map_or(i64::MIN, Day::since_epoch),
+        to_day: query.to.map_or(i64::MAX, Day::since_epoch),
     };
     until_fresh(&api, query.after, &headers).await?;
     built(&api, "cancellations")?;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::caching::{Holds, Tag};
 use super::describe::{Conditional, Waits};
 use super::fresh::{Seen, until_fresh};
-use super::{Api, built, cursor, describe, failed, page};
+use super::{Api, built, cursor, describe, failed, page, times};
 use crate::store;
 use crate::store::answer::CustomerTotals;
 
@@ -57,7 +57,7 @@ fn documents(rows: Vec<CustomerTotals>) -> Vec<CustomerDocument> {
     let mut documents: Vec<CustomerDocument> = Vec::new();
     for row in rows {
         let (last_at_micros, last_id) = row.last_order;
-        let last_order_at = DateTime::from_timestamp_micros(last_at_micros).unwrap_or_default();
+        let last_order_at = times::told(last_at_micros);
         let spend = SpendDocument {
             currency: row.currency,
             amount: row.spend.to_json_number(row.currency),

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::caching::{Holds, Tag};
 use super::describe::{Conditional, Waits};
 use super::fresh::{Seen, until_fresh};
-use super::{Api, failed, unknown_order};
+use super::{Api, failed, times, unknown_order};
 use crate::store;
 use crate::store::answer::Event;
 
@@ -58,7 +58,7 @@ impl TryFrom<Event> for EventDocument {
             event_type: event.event_type,
             version: event.version.0,
             event_id: event.event_id,
-            occurred_at: DateTime::from_timestamp_micros(event.occurred_at_micros).unwrap_or_default(),
+            occurred_at: times::told(event.occurred_at_micros),
             schema_version: written.schema_version.unwrap_or(1),
             data: RawValue::from_string(event.message)?,
             actor: event.actor,

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::caching::unkept;
-use super::{Api, describe, failed, page};
+use super::{Api, describe, failed, page, times};
 use crate::hex;
 use crate::store::answer::{Discarded, ListedLetter, ListedParked};
 
@@ -137,14 +137,14 @@ pub(super) async fn projection(State(api): State<Arc<Api>>) -> Result<Response, 
         end_offset: known.end_offset,
         lag: known.lag(),
     });
-    let newest_event_at = api.progress.newest_event_micros().and_then(DateTime::from_timestamp_micros);
+    let newest_event_at = api.progress.newest_event_micros().map(times::told);
     Ok(unkept(Json(ProjectionDocument {
         topic,
         newest_event_at,
         dead_letters: backlog.dead_letters,
-        oldest_dead_letter_at: backlog.oldest_letter_micros.and_then(DateTime::from_timestamp_micros),
+        oldest_dead_letter_at: backlog.oldest_letter_micros.map(times::told),
         parked: backlog.parked,
-        oldest_parked_at: backlog.oldest_parked_micros.and_then(DateTime::from_timestamp_micros),
+        oldest_parked_at: backlog.oldest_parked_micros.map(times::told),
         partitions: partitions.collect(),
     })))
 }

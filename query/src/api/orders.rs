@@ -10,6 +10,7 @@ use chassis::http::extract::{Path, Query};
 use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
 use domain::order::Status;
+use domain::time::Timestamp;
 use domain::{Currency, CustomerId, Money, OrderId, Sku, Version};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -47,9 +48,11 @@ pub(super) struct ListQuery {
     #[param(schema_with = describe::sku)]
     sku: Option<Sku>,
     /// Placed at this time or later
-    created_from: Option<DateTime<Utc>>,
+    #[param(value_type = Option<DateTime<Utc>>)]
+    created_from: Option<Timestamp>,
     /// Placed at this time or earlier
-    created_to: Option<DateTime<Utc>>,
+    #[param(value_type = Option<DateTime<Utc>>)]
+    created_to: Option<Timestamp>,
     /// Costing at least this, in `currency`
     #[param(schema_with = describe::decimal)]
     min_total: Option<String>,
@@ -93,8 +96,8 @@ impl ListQuery {
             status: status.transpose()?,
             customer_id: self.customer_id.clone(),
             sku: self.sku.clone(),
-            created_from_micros: self.created_from.map(|at| at.timestamp_micros()),
-            created_to_micros: self.created_to.map(|at| at.timestamp_micros()),
+            created_from_micros: self.created_from.map(|at| at.utc().timestamp_micros()),
+            created_to_micros: self.created_to.map(|at| at.utc().timestamp_micros()),
             // An amount is an amount of something.
             currency: if by_total { Some(amounts_in) } else { self.currency },
             min_total_minor: minor("min_total", &self.min_total)?,
@@ -266,7 +269,8 @@ pub(super) struct DetailQuery {
     /// The order as it was at this version
     as_of_version: Option<u32>,
     /// The order as it was at this time
-    as_of: Option<DateTime<Utc>>,
+    #[param(value_type = Option<DateTime<Utc>>)]
+    as_of: Option<Timestamp>,
 }
 
 impl DetailQuery {
@@ -274,7 +278,7 @@ impl DetailQuery {
         match (self.as_of_version, self.as_of) {
             (Some(_), Some(_)) => Err(invalid_query("as_of", "cannot be asked together with as_of_version")),
             (Some(version), None) => Ok(Some(Moment::Version(Version(version)))),
-            (None, time) => Ok(time.map(Moment::Time)),
+            (None, time) => Ok(time.map(|time| Moment::Time(time.utc()))),
         }
     }
 }

@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::describe::Waits;
 use super::fresh::{Seen, until_fresh};
+use super::times::{Day, told_day};
 use super::{Api, built, cursor, describe, failed, page};
 use crate::store::answer::DayTotals;
 
@@ -37,7 +38,7 @@ pub(super) struct DayDocument {
 
 impl From<&DayTotals> for DayDocument {
     fn from(row: &DayTotals) -> Self {
-        let day = i32::try_from(row.day).ok().and_then(NaiveDate::from_epoch_days).unwrap_or_default();
+        let day = told_day(row.day);
         let revenue = row.revenue.to_json_number(row.currency);
         Self { day, currency: row.currency, orders: row.orders, cancellations: row.cancellations, revenue }
     }
@@ -49,9 +50,11 @@ impl From<&DayTotals> for DayDocument {
 #[into_params(parameter_in = Query)]
 pub(super) struct DailyQuery {
     /// This day or later
-    from: Option<NaiveDate>,
+    #[param(value_type = Option<NaiveDate>)]
+    from: Option<Day>,
     /// This day or earlier
-    to: Option<NaiveDate>,
+    #[param(value_type = Option<NaiveDate>)]
+    to: Option<Day>,
     /// ISO 4217
     #[param(schema_with = describe::currency)]
     currency: Option<Currency>,
@@ -82,8 +85,8 @@ pub(super) async fn daily(
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let after: Option<(i64, Currency)> = cursor::decode(query.cursor.as_deref())?;
-    let from = query.from.map_or(i64::MIN, |day| i64::from(day.to_epoch_days()));
-    let to = query.to.map_or(i64::MAX, |day| i64::from(day.to_epoch_days()));
+    let from = query.from.map_or(i64::MIN, Day::since_epoch);
+    let to = query.to.map_or(i64::MAX, Day::since_epoch);
     until_fresh(&api, query.after, &headers).await?;
     built(&api, "daily_sales")?;
     let _permit = api.reads.try_enter()?;

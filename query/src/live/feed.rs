@@ -1,6 +1,6 @@
 //! One stream: looks into the store, tells what is new, waits, and looks again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +136,16 @@ impl Feed {
     /// process drains.
     pub async fn tell(self, filter: Filter, cursor: Cursor, out: mpsc::Sender<String>) {
         let (shutdown, taker) = (self.shutdown.clone(), out.clone());
-        let mut stream = Stream { feed: self, filter, cursor, out, told_at: Instant::now(), head: None, behind: None };
+        let mut stream = Stream {
+            feed: self,
+            filter,
+            cursor,
+            out,
+            told_at: Instant::now(),
+            head: None,
+            behind: None,
+            placed: false,
+        };
         let ended = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
@@ -158,10 +167,14 @@ impl Feed {
             checkpoints.partitions.iter().map(|known| (known.partition, known.last.offset)).collect();
         let last = cursor.last.map(|last| (last.partition, last.place));
         let mut seen = cursor.next.iter().map(|(partition, place)| (*partition, *place)).chain(last);
+        if let Some(look) = self.unknown_partition(&applied, seen.clone().map(|(partition, _place)| partition)) {
+            return Ok(look);
+        }
         if seen.any(|(partition, place)| place.offset > applied.get(&partition).copied().unwrap_or(-1)) {
             return Ok(Look::Behind);
         }
-        let from = applied.keys().chain(cursor.next.keys()).map(|partition| (*partition, cursor.next_of(*partition)));
+        // A partition of which nothing is applied has no changes: what is asked grows with the topic, not with the id.
+        let from = applied.keys().map(|partition| (*partition, cursor.next_of(*partition)));
         let changes = self.store.changes(&from.collect(), PAGE_CHANGES_MAX).await?;
         // Only now: what was removed or replaced before the changes were read shows here.
         let kept = self.store.kept().await?;
@@ -175,6 +188,17 @@ impl Feed {
         }
         let (changes, full) = settled(changes);
         Ok(Look::Next { changes, full })
+    }
+
+    /// What a client is told whose id names a partition of which nothing is applied, and that the topic does not have. A
+    /// reader that has not looked at the topic yet cannot know.
+    fn unknown_partition(&self, applied: &BTreeMap<i32, i64>, mut named: impl Iterator<Item = i32>) -> Option<Look> {
+        let topic: BTreeSet<i32> = self.progress.partitions().iter().map(|known| known.partition).collect();
+        if named.all(|partition| applied.contains_key(&partition) || topic.contains(&partition)) {
+            return None;
+        }
+        let knows_all = !topic.is_empty() || self.progress.is_standby();
+        Some(if knows_all { Look::Lost("the id names a partition that the topic does not have") } else { Look::Behind })
     }
 
     /// Whether the topic is known to end before what the client has: then waiting is in vain.
@@ -225,13 +249,14 @@ struct Stream {
     head: Option<i64>,
     /// Since when this node is behind the client.
     behind: Option<Instant>,
+    /// Whether the client was told its place.
+    placed: bool,
 }
 
 impl Stream {
     async fn run(&mut self) -> Result<Infallible, Ended> {
         let mut announcements = self.feed.freshness.announcements();
-        // With an id from the start: a client that is cut before the first event misses none.
-        self.send(format!("retry: {RETRY_MS}\nid: {}\n\n", self.cursor)).await?;
+        self.send(format!("retry: {RETRY_MS}\n\n")).await?;
         loop {
             announcements.mark_unchanged();
             self.head = self.feed.head().await?;
@@ -239,6 +264,7 @@ impl Stream {
             match self.feed.look(&self.cursor).await? {
                 Look::Next { changes, full } => {
                     self.behind = None;
+                    self.tell_place().await?;
                     self.pass(changes).await?;
                     if full {
                         continue;
@@ -250,6 +276,15 @@ impl Stream {
             sleep_until(looked_at + LOOK_INTERVAL_MIN).await;
             self.wait(&mut announcements).await?;
         }
+    }
+
+    /// Tells the id before the first event: a client that is cut before it misses none. What a client claims to have is
+    /// told back only once it is known to be a place.
+    async fn tell_place(&mut self) -> Result<(), Ended> {
+        if !std::mem::replace(&mut self.placed, true) {
+            self.send(format!("id: {}\n\n", self.cursor)).await?;
+        }
+        Ok(())
     }
 
     async fn pass(&mut self, changes: Vec<Change>) -> Result<(), Ended> {
@@ -279,6 +314,7 @@ impl Stream {
     async fn reset(&mut self, reason: &str) -> Result<(), Ended> {
         metrics::counter!(STREAM_RESETS).increment(1);
         self.behind = None;
+        self.placed = true;
         self.cursor = self.feed.now().await?;
         let data = serde_json::json!({ "reason": reason });
         self.send(format!("event: reset\nid: {}\ndata: {data}\n\n", self.cursor)).await
@@ -294,7 +330,8 @@ impl Stream {
             }
             if self.told_at.elapsed() >= KEEP_ALIVE {
                 // Changes that the client does not want move it on as well, lest its place be forgotten.
-                return self.send(format!(": still here\nid: {}\n\n", self.cursor)).await;
+                let id = if self.placed { format!("id: {}\n", self.cursor) } else { String::new() };
+                return self.send(format!(": still here\n{id}\n")).await;
             }
             if self.behind.is_some() || self.feed.head().await? != self.head {
                 return Ok(());

@@ -16,6 +16,9 @@ pub(super) type LastRecord = (i32, i64, i64, i64, Id);
 /// `partition_id, record_offset, n`.
 pub(super) type PlaceRecord = (i32, i64, i64);
 
+/// Partitions in one question: SQLite takes no more than 500 terms of a union.
+pub(super) const PARTITIONS_MAX: usize = 100;
+
 /// How many changes go for each one that comes while more are kept than should be.
 const TRIM_FACTOR: i64 = 2;
 
@@ -42,6 +45,19 @@ macro_rules! ask_for_changes {
     ($store:ty, $database:ty) => {
         impl $store {
             pub(crate) async fn changes(&self, from: &BTreeMap<i32, Place>, limit: u32) -> Result<Vec<Change>, Error> {
+                // What comes between two questions would be told out of order.
+                let several = from.len() > PARTITIONS_MAX;
+                let head = if several { self.head().await?.unwrap_or(0) } else { i64::MAX };
+                let from: Vec<(i32, Place)> = from.iter().map(|(partition, place)| (*partition, *place)).collect();
+                let mut found = Vec::new();
+                for from in from.chunks(PARTITIONS_MAX) {
+                    found.extend(self.changes_of(from, head, limit).await?);
+                }
+                found.sort_by_key(|change: &Change| change.seq);
+                Ok(found)
+            }
+
+            async fn changes_of(&self, from: &[(i32, Place)], head: i64, limit: u32) -> Result<Vec<Change>, Error> {
                 let mut query = QueryBuilder::<$database>::new(
                     "select c.seq, c.partition_id, c.record_offset, c.n, c.order_id, c.version, c.status, h.event_id, \
                      h.event_type, h.message, o.customer_id from (",
@@ -50,7 +66,12 @@ macro_rules! ask_for_changes {
                     query.push(if at == 0 { "" } else { " union all " });
                     query.push("select * from (select * from changes where partition_id = ").push_bind(*partition);
                     query.push(" and (record_offset, n) >= (").push_bind(place.offset).push(", ").push_bind(place.n);
-                    query.push(") order by record_offset, n limit ").push_bind(i64::from(limit)).push(") as p");
+                    query
+                        .push(") and +seq <= ")
+                        .push_bind(head)
+                        .push(" order by record_offset, n limit ")
+                        .push_bind(i64::from(limit))
+                        .push(") as p");
                 }
                 query.push(
                     ") as c join order_history as h on h.order_id = c.order_id and h.version = c.version \

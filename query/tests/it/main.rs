@@ -23,6 +23,8 @@ mod plans;
 
 mod orders;
 
+mod verification;
+
 mod waiting;
 
 mod caching;
@@ -38,6 +40,10 @@ mod rebuild;
 mod service;
 
 mod live;
+
+mod resuming;
+
+mod input;
 
 mod desk;
 

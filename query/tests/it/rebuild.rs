@@ -17,24 +17,20 @@ use query::projector::Projector;
 use query::reader::TopicReader;
 use query::rebuild::{Error, Phase, Rebuild, Told};
 use query::store::answer::{ListFilter, Page};
-use query::store::{self, Generations, Opened};
-use query::verify::{self, shown};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, Connection as _};
+use query::store::{Generations, Opened};
+use query::verify::shown;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::desk::path_of_parked;
 use crate::topic::Topic;
-use crate::world::{History, Kind, Place, World, day, on_both_stores, order, usd, whole_life};
+use crate::verification::change_next;
+use crate::world::{History, Kind, World, day, on_both_stores, order, usd, whole_life};
 
 on_both_stores!(
     a_rebuild_ends_in_the_same_rows,
     a_rebuild_that_was_stopped_goes_on_in_the_same_place,
     what_is_put_off_is_made_up_for,
-    what_differs_from_its_source_is_not_promoted,
-    a_lost_event_is_found_out,
-    damaged_content_is_told_as_damage,
     a_topic_that_has_less_than_is_served_is_refused,
     what_somebody_is_at_is_not_removed,
     two_builders_do_not_write_one_generation,
@@ -71,7 +67,7 @@ fn kafka(topic: &Topic) -> Kafka {
 }
 
 /// Lives of all kinds: delivered, changed and cancelled, refunded, of two customers and two currencies.
-fn lives(from: u128, count: u128) -> Vec<Recorded<OrderEvent>> {
+pub(crate) fn lives(from: u128, count: u128) -> Vec<Recorded<OrderEvent>> {
     let mut events = Vec::new();
     for n in from..from + count {
         let customer = format!("customer-{}", n % 3);
@@ -96,12 +92,12 @@ fn lives(from: u128, count: u128) -> Vec<Recorded<OrderEvent>> {
     events
 }
 
-async fn told(generations: &Generations) -> BTreeMap<i64, Generation> {
+pub(crate) async fn told(generations: &Generations) -> BTreeMap<i64, Generation> {
     generations.list().await.unwrap().into_iter().map(|generation| (generation.number, generation)).collect()
 }
 
 /// A world that has applied what the topic has.
-async fn served(kind: Kind, topic: &Topic, events: &[Recorded<OrderEvent>]) -> World {
+pub(crate) async fn served(kind: Kind, topic: &Topic, events: &[Recorded<OrderEvent>]) -> World {
     topic.publish(events).await;
     let mut world = topic.world(kind).await;
     catch_up(&mut world, events.len()).await;
@@ -192,7 +188,7 @@ async fn what_is_put_off_is_made_up_for(kind: Kind) {
 }
 
 /// Stops a rebuild when all is read and not yet compared.
-async fn interrupted(rebuild: &Rebuild, told: &mut watch::Receiver<Option<Told>>) {
+pub(crate) async fn interrupted(rebuild: &Rebuild, told: &mut watch::Receiver<Option<Told>>) {
     let stop = CancellationToken::new();
     let interrupting = async {
         let indexing = told.wait_for(|told| told.is_some_and(|told| told.phase == Phase::Indexing));
@@ -201,74 +197,6 @@ async fn interrupted(rebuild: &Rebuild, told: &mut watch::Receiver<Option<Told>>
     };
     let (ended, ()) = tokio::join!(rebuild.run(&stop), interrupting);
     assert!(matches!(ended, Err(Error::Stopped)), "{ended:?}");
-}
-
-/// Builds generation 2 up to its verification, changes its rows behind its back, and goes on.
-async fn tampered(kind: Kind, statement: fn(&str) -> String) -> (World, Rebuild, Error) {
-    let topic = Topic::made().await;
-    let world = served(kind, &topic, &lives(1, 12)).await;
-    let (rebuild, mut told) = rebuild(&world, &topic).await;
-    interrupted(&rebuild, &mut told).await;
-    change_next(&world, statement).await;
-    let ended = rebuild.run(&CancellationToken::new()).await.unwrap_err();
-    (world, rebuild, ended)
-}
-
-/// Changes rows of generation 2 behind everybody's back.
-async fn change_next(world: &World, statement: fn(&str) -> String) {
-    match &world.place {
-        Place::Folder(folder, _raw) => {
-            let options = SqliteConnectOptions::new().filename(folder.path().join("orders.db.g2"));
-            let mut raw = SqliteConnection::connect_with(&options).await.unwrap();
-            let changed = sqlx::query(AssertSqlSafe(statement(""))).execute(&mut raw).await.unwrap();
-            assert_ne!(changed.rows_affected(), 0);
-            raw.close().await.unwrap();
-        }
-        Place::Database(database) => {
-            let changed = sqlx::query(AssertSqlSafe(statement("public_g2."))).execute(&database.pool()).await.unwrap();
-            assert_ne!(changed.rows_affected(), 0);
-        }
-    }
-}
-
-async fn what_differs_from_its_source_is_not_promoted(kind: Kind) {
-    let statement =
-        |place: &str| format!("update {place}customers set orders = orders + 1 where customer_id = 'customer-1'");
-    let (world, rebuild, error) = tampered(kind, statement).await;
-    assert!(matches!(error, Error::Verify(_)), "{error:?}");
-    assert!(format!("{error:?}").contains("customers"), "{error:?}");
-    assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
-    let condemned = &told(&rebuild.generations).await[&2];
-    assert!(condemned.state == State::Building && !condemned.is_begun(), "{condemned:?}");
-    assert_eq!(world.get("/orders").await.status, 200);
-    // The next one begins anew, under a number that nobody has open, and nothing is wrong with it.
-    assert_eq!(rebuild.run(&CancellationToken::new()).await.unwrap().number, 3);
-    assert_eq!(rebuild.generations.numbers().await.unwrap(), [1, 3]);
-}
-
-async fn a_lost_event_is_found_out(kind: Kind) {
-    // The last event of a delivered order: no hole shows it.
-    let statement = |place: &str| format!("delete from {place}order_history where event_type = 'OrderDelivered'");
-    let (_world, rebuild, error) = tampered(kind, statement).await;
-    assert!(format!("{error:?}").contains("events"), "{error:?}");
-    assert_eq!(rebuild.generations.live().await.unwrap().number, 1);
-}
-
-async fn damaged_content_is_told_as_damage(kind: Kind) {
-    let damages: [fn(&str) -> String; 4] = [
-        |place| format!("update {place}order_history set message = replace(message, 'customer-1', 'customer-9')"),
-        |place| format!("update {place}order_history set message = 'nothing' where version = 2"),
-        |place| format!("update {place}orders set customer_id = 'somebody else'"),
-        |place| format!("update {place}orders set document = 'nothing'"),
-    ];
-    for damage in damages {
-        let (_world, rebuild, error) = tampered(kind, damage).await;
-        let Error::Verify(verify::Error::Store(found)) = &error else { panic!("{error:?}") };
-        assert!(matches!(found, store::Error::Corrupt { .. }), "{error:?}");
-        assert!(found.is_damage() && found.reason() == "row-corrupt", "{error:?}");
-        let condemned = &told(&rebuild.generations).await[&2];
-        assert!(condemned.state == State::Building && !condemned.is_begun(), "{condemned:?}");
-    }
 }
 
 async fn a_topic_that_has_less_than_is_served_is_refused(kind: Kind) {

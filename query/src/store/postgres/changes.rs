@@ -11,8 +11,8 @@ use crate::checkpoint::Checkpoints;
 use crate::live::place::Place;
 use crate::store::answer::{Change, LastChange};
 use crate::store::changes::{
-    ChangeRecord, EVENT_AT, HEAD, KEPT, LAST, PlaceRecord, TRIM, TRIMMED, ask_for_changes, change, keep_changes,
-    kept_after, kept_max, last, place, trim_max,
+    ChangeRecord, EVENT_AT, HEAD, KEPT, LAST, PARTITIONS_MAX, PlaceRecord, TRIM, TRIMMED, ask_for_changes, change,
+    keep_changes, kept_after, kept_max, last, place, trim_max,
 };
 use crate::store::record::{self, Id};
 use crate::store::{Changes, Error};
