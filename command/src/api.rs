@@ -17,7 +17,6 @@ use chassis::http::admission::{Admission, Permit};
 use chassis::http::docs;
 use chassis::http::peer::Peer;
 use chassis::http::problem::Problem;
-use sqlx::PgPool;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -25,6 +24,7 @@ use crate::catalog::Catalog;
 use crate::executor::Executor;
 
 pub use answer::render;
+pub use log::{Log, PAGES_HELD_MAX, PAGES_READ_MAX};
 
 /// What the handlers need, shared by all of them.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Api {
     /// Where prices come from.
     pub catalog: Catalog,
     /// Where the log is read.
-    pub pool: PgPool,
+    pub log: Log,
     /// How many commands may be in the house at once (rules R19: one semaphore, shared).
     pub commands: Admission,
     /// How many look-ups may be.

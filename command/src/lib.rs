@@ -16,6 +16,7 @@ pub mod republish;
 
 pub mod config;
 pub mod metrics;
+mod probe;
 mod service;
 
 use sqlx::migrate::Migrator;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use chassis::http::admission::Admission;
 use chassis::http::health::Health;
 use chassis::http::{self, errors};
@@ -13,23 +14,29 @@ use chassis::metrics::Metrics;
 use chassis::postgres;
 use chassis::tasks::{self, Tasks};
 use chassis::telemetry::ErrorChain;
+use domain::Money;
 use futures_util::future::join_all;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
-use crate::catalog::{self, Catalog};
+use crate::catalog::{self, Catalog, Product};
 use crate::config::{AutoMigrate, Database, Invalid, Serve, Switch};
 use crate::executor::{self, Executor};
+use crate::probe::DatabaseProbe;
 use crate::relay::progress::Progress;
 use crate::relay::{self, Relay};
 use crate::{MIGRATOR, idempotency};
 
-/// Connections for look-ups: prices, products, health.
-const POOL_CONNECTIONS: u32 = 4;
+/// Connections for looking products up and changing them.
+const PRODUCT_CONNECTIONS: u32 = 2;
+/// Connections for the prices of orders: the loader asks one question at a time.
+const PRICE_CONNECTIONS: u32 = 1;
+/// How long the first products may take to be stored.
+const SEED_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a start waits for the broker. Without one, commands are taken all the same.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the gauges are read.
@@ -59,9 +66,6 @@ pub enum Error {
     /// Another release, or nobody, has migrated the database.
     #[error("the database's schema is not the one of this release: run `order-command migrate`")]
     NotMigrated,
-    /// The catalogue's first products.
-    #[error("the first products cannot be stored")]
-    Seed(#[from] catalog::Error),
     /// The topic exists and is not what it must be (rules R24).
     #[error("the topic cannot be used")]
     Topic(#[from] topic::Unfit),
@@ -135,9 +139,7 @@ impl Service {
         if publishes {
             prepare_topic(&relay).await?;
         }
-        let pool = postgres::pool(connect.clone(), POOL_CONNECTIONS);
-        let catalog = Catalog::new(pool.clone(), config.default_currency, unknown_sku_price);
-        catalog.seed(&seed_products).await?;
+        seed_catalog(&connect, &seed_products).await?;
 
         let addr = config.listen.listen;
         let listener = http::bind(addr, &config.http).map_err(|source| Error::Listen { addr, source })?;
@@ -147,10 +149,8 @@ impl Service {
         // Drains in order: first HTTP, then the lanes, whose last commits the relay still publishes.
         let lanes_done = CancellationToken::new();
         let health = Health::new();
-        health.register("database", {
-            let pool = pool.clone();
-            move || ping(pool.clone())
-        });
+        let probe = DatabaseProbe::new(postgres::pool(connect.clone(), 1));
+        health.register("database", move || probe.clone().answer());
         let mut router = Metrics::install().router().merge(health.router()).merge(errors::router());
         if role == Role::Commands {
             let (executor, lanes) = Executor::new(&executor::Setup {
@@ -166,14 +166,7 @@ impl Service {
                 lanes_done.cancel();
                 Ok::<_, Infallible>(())
             });
-            tasks.spawn("queue gauge", sample_queue(executor.clone(), tasks.shutdown()));
-            let keep_s = config.tuning.idempotency_keep_s;
-            tasks.spawn("key expiry", forget_keys(pool.clone(), keep_s, tasks.shutdown()));
-            let commands_max = config.tuning.commands_max as usize;
-            let share = config.http.peer_share(commands_max);
-            let commands = Admission::new("commands", commands_max).with_share(share);
-            let reads = Admission::new("reads", commands_max).with_share(share);
-            router = router.merge(api::router(Api { executor, catalog, pool, commands, reads }));
+            router = router.merge(serve_api(config, &connect, executor, unknown_sku_price, &mut tasks));
         } else {
             // There are no lanes to wait for.
             let (shutdown, lanes_done) = (tasks.shutdown(), lanes_done.clone());
@@ -219,6 +212,29 @@ impl Service {
     }
 }
 
+/// The API, with the tasks that it needs beside the lanes. Whatever asks the database has connections of its own.
+fn serve_api(
+    config: &Serve,
+    connect: &PgConnectOptions,
+    executor: Executor,
+    unknown_sku_price: Option<Money>,
+    tasks: &mut Tasks,
+) -> Router {
+    tasks.spawn("queue gauge", sample_queue(executor.clone(), tasks.shutdown()));
+    let keep_s = config.tuning.idempotency_keep_s;
+    tasks.spawn("key expiry", forget_keys(connect.clone(), keep_s, tasks.shutdown()));
+    let pool = |connections| postgres::pool(connect.clone(), connections);
+    let (products, prices) = (pool(PRODUCT_CONNECTIONS), pool(PRICE_CONNECTIONS));
+    let (catalog, prices) = Catalog::new(products, prices, config.default_currency, unknown_sku_price);
+    tasks.spawn("prices", prices.run());
+    let log = api::Log::new(pool(api::PAGES_READ_MAX), config.http.peer_share(api::PAGES_HELD_MAX));
+    let commands_max = config.tuning.commands_max as usize;
+    let share = config.http.peer_share(commands_max);
+    let commands = Admission::new("commands", commands_max).with_share(share);
+    let reads = Admission::new("reads", commands_max).with_share(share);
+    api::router(Api { executor, catalog, log, commands, reads })
+}
+
 /// Migrates if asked to, and refuses a database that would lose events or let the service change them.
 async fn prepare_database(config: &Serve, connect: &PgConnectOptions) -> Result<(), Error> {
     if config.migrate == AutoMigrate::Auto {
@@ -252,6 +268,13 @@ async fn prepare_database(config: &Serve, connect: &PgConnectOptions) -> Result<
     if may_change { Err(Error::EventsNotAppendOnly) } else { Ok(()) }
 }
 
+async fn seed_catalog(connect: &PgConnectOptions, products: &[Product]) -> Result<(), Error> {
+    let mut connection = postgres::connect(connect).await?;
+    postgres::in_time(SEED_DEADLINE, catalog::seed(&mut connection, products)).await?;
+    postgres::disconnect(connection).await;
+    Ok(())
+}
+
 /// Creates and checks the topic. A broker that cannot be reached is no reason not to take commands: the relay tries on.
 async fn prepare_topic(relay: &relay::Setup) -> Result<(), Error> {
     let prepared = async {
@@ -267,10 +290,6 @@ async fn prepare_topic(relay: &relay::Setup) -> Result<(), Error> {
         Err(_elapsed) => tracing::warn!("the broker does not answer; the relay goes on trying"),
     }
     Ok(())
-}
-
-async fn ping(pool: PgPool) -> Result<(), String> {
-    sqlx::query("select 1").execute(&pool).await.map(drop).map_err(|error| error.to_string())
 }
 
 async fn sample_queue(executor: Executor, shutdown: CancellationToken) -> Result<(), Infallible> {
@@ -300,11 +319,13 @@ async fn sample_outbox(relay: relay::Setup, shutdown: CancellationToken) -> Resu
     Ok(())
 }
 
-async fn forget_keys(pool: PgPool, keep_s: u32, shutdown: CancellationToken) -> Result<(), Infallible> {
+async fn forget_keys(connect: PgConnectOptions, keep_s: u32, shutdown: CancellationToken) -> Result<(), Infallible> {
     while shutdown.run_until_cancelled(tokio::time::sleep(FORGET)).await.is_some() {
         let forgotten = async {
-            let mut connection = pool.acquire().await?;
-            idempotency::forget_expired(&mut connection, keep_s, FORGET_KEYS_MAX).await
+            let mut connection = postgres::connect(&connect).await?;
+            let forgotten = idempotency::forget_expired(&mut connection, keep_s, FORGET_KEYS_MAX).await;
+            postgres::disconnect(connection).await;
+            forgotten
         };
         if let Err(error) = forgotten.await {
             tracing::warn!(error = %ErrorChain(&error), "expired idempotency keys could not be deleted");

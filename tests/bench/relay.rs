@@ -42,7 +42,7 @@ struct Record {
 
 async fn records(pool: &PgPool, events: usize) -> Vec<Record> {
     let mut connection = pool.acquire().await.unwrap();
-    let rows = log::page(&mut connection, (Uuid::nil(), 0), u32::try_from(events).unwrap()).await.unwrap();
+    let rows = log::page(&mut connection, (Uuid::nil(), 0), u32::try_from(events).unwrap(), u32::MAX).await.unwrap();
     let record = |event: LoggedEvent| {
         let key = event.order_id().to_string();
         let headers = event.record(&key).headers;
@@ -51,7 +51,7 @@ async fn records(pool: &PgPool, events: usize) -> Vec<Record> {
         });
         Record { payload: event.payload, key, headers }
     };
-    rows.into_iter().map(record).collect()
+    rows.events.into_iter().map(record).collect()
 }
 
 /// A producer with the settings of the relay's, and room for a whole round.

@@ -5,6 +5,7 @@ use axum::http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chassis::http::problem::{CONTENT_TYPE_PROBLEM, Outcome as Executed, Problem};
+use chassis::postgres::{is_data_exception, is_transient};
 use chassis::telemetry::ErrorChain;
 use domain::order::{Basket, Order, Rejection};
 use domain::{CustomerId, OrderId, Sku, Version};
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::describe;
+use crate::catalog;
 use crate::executor::{Answer, Failure, Outcome, Unrenderable};
 use crate::idempotency::Reply;
 
@@ -230,8 +232,76 @@ fn unstorable() -> Problem {
     )
 }
 
-/// The database cannot be asked: nothing was executed.
-pub(super) fn unavailable(error: &(dyn std::error::Error + 'static)) -> Problem {
+/// The catalogue could not be read. Nothing was executed.
+pub(super) fn failed_look_up(error: &catalog::Error) -> Problem {
+    match error {
+        catalog::Error::Database(error) => failed_question(error),
+        catalog::Error::Overloaded => overloaded_catalogue(),
+        catalog::Error::Corrupt { .. } | catalog::Error::CutOff => {
+            Problem::internal(error).outcome(Executed::NotExecuted)
+        }
+    }
+}
+
+/// The catalogue could not be changed, or it is not known whether it was.
+pub(super) fn failed_change(error: &catalog::Error) -> Problem {
+    match error {
+        catalog::Error::Database(error) if may_have_happened(error) => outcome_unknown(error),
+        catalog::Error::CutOff => outcome_unknown(error),
+        catalog::Error::Database(_) | catalog::Error::Overloaded | catalog::Error::Corrupt { .. } => {
+            failed_look_up(error)
+        }
+    }
+}
+
+/// Whether a statement that failed so may be committed all the same: its answer was lost, or the server ended the session.
+fn may_have_happened(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => false,
+        sqlx::Error::Database(answer) => {
+            answer.code().is_none_or(|code| code.starts_with("57P") || code.starts_with("08"))
+        }
+        _ => true,
+    }
+}
+
+fn outcome_unknown(error: &(dyn std::error::Error + 'static)) -> Problem {
+    tracing::warn!(error = %ErrorChain(error), "it is not known whether a product was changed");
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "outcome-unknown",
+        "The outcome is unknown",
+        "the product may or may not have been changed; the same request can be sent again",
+    )
+    .retry_after(jittered_retry_s())
+    .outcome(Executed::Unknown)
+}
+
+fn overloaded_catalogue() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "overloaded",
+        "Too much is asked at once",
+        "more is asked of the catalogue than the database answers in time; nothing was executed",
+    )
+    .retry_after(jittered_retry_s())
+    .outcome(Executed::NotExecuted)
+}
+
+/// The database did not answer a question. Nothing was executed. A value that it refuses is the request's fault, a statement that it
+/// does not understand is a bug, and everything else passes.
+pub(super) fn failed_question(error: &sqlx::Error) -> Problem {
+    if is_data_exception(error) {
+        return unstorable().outcome(Executed::NotExecuted);
+    }
+    let passes = match error {
+        sqlx::Error::Database(answer) => answer.code().is_none_or(|code| !code.starts_with("42")),
+        sqlx::Error::PoolClosed => true,
+        _ => is_transient(error),
+    };
+    if !passes {
+        return Problem::internal(error).outcome(Executed::NotExecuted);
+    }
     tracing::warn!(error = %ErrorChain(error), "a look-up failed");
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,

@@ -18,6 +18,8 @@ use crate::idempotency::KEY_CHARS_MAX;
 const DATABASE: &[Known] = &[(503, "not-ready")];
 /// Too much is asked at once.
 const ADMISSION: &[Known] = &[(503, "overloaded")];
+/// What any question to the catalogue may meet.
+const CATALOGUE: &[Known] = &[(503, "overloaded"), (503, "not-ready"), (422, "unstorable-value")];
 /// What any command on an order may meet.
 const COMMAND: &[Known] = &[
     (400, "invalid-idempotency-key"),
@@ -53,9 +55,10 @@ fn problems(operation: &str) -> Vec<Known> {
         "ship_order" => [COMMAND, EXISTING, &[(409, "not-paid"), (409, "already-shipped")]].concat(),
         "deliver_order" => [COMMAND, EXISTING, &[(409, "not-shipped"), (409, "already-delivered")]].concat(),
         "cancel_order" => [COMMAND, EXISTING, &[(409, "not-cancellable")]].concat(),
-        "get_product" => [ADMISSION, DATABASE, &[(404, "unknown-product")]].concat(),
-        "put_product" => [ADMISSION, DATABASE, &[(422, "invalid-product")]].concat(),
-        "list_products" | "read_log" => [ADMISSION, DATABASE].concat(),
+        "get_product" => [CATALOGUE, &[(404, "unknown-product")]].concat(),
+        "put_product" => [CATALOGUE, &[(422, "invalid-product"), (503, "outcome-unknown")]].concat(),
+        "list_products" => CATALOGUE.to_vec(),
+        "read_log" => [ADMISSION, DATABASE].concat(),
         _ => Vec::new(),
     }
 }

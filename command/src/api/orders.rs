@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::answer::{OrderBody, respond, unavailable};
+use super::answer::{OrderBody, failed_look_up, respond};
 use super::request::Context;
 use super::{Api, Entrance, describe};
 
@@ -110,7 +110,7 @@ impl TryFrom<String> for Text {
 
 async fn priced(api: &Api, items: Vec<ItemIn>) -> Result<Vec<DraftLine>, Problem> {
     let skus = items.iter().map(|item| item.sku.clone()).collect();
-    let prices = api.catalog.prices(skus).await.map_err(|error| unavailable(&error))?;
+    let prices = api.catalog.prices(skus).await.map_err(|error| failed_look_up(&error))?;
     Ok(items
         .into_iter()
         .map(|ItemIn { sku, quantity }| {

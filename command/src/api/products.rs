@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::answer::{page_limit, unavailable};
+use super::answer::{failed_change, failed_look_up, page_limit};
 use super::{AdmittedRead, Api, Entrance, describe};
 use crate::catalog::Product;
 
@@ -111,7 +111,8 @@ fn invalid(pointer: &'static str, detail: String) -> Problem {
 #[into_params(parameter_in = Query)]
 struct PageQuery {
     /// The last SKU of the page before.
-    after: Option<String>,
+    #[param(schema_with = describe::sku)]
+    after: Option<Sku>,
     /// How many; 50 unless given.
     #[param(schema_with = describe::page_products)]
     limit: Option<u32>,
@@ -137,7 +138,7 @@ async fn list(
     Query(page): Query<PageQuery>,
 ) -> Result<Response, Problem> {
     let limit = page_limit(page.limit, PAGE_PRODUCTS, PAGE_PRODUCTS_MAX)?;
-    let mut products = api.catalog.list(page.after, limit + 1).await.map_err(|error| unavailable(&error))?;
+    let mut products = api.catalog.list(page.after, limit + 1).await.map_err(|error| failed_look_up(&error))?;
     let more = products.len() > limit as usize;
     products.truncate(limit as usize);
     let next = products.last().filter(|_| more).map(|last| next_link(&last.sku, limit));
@@ -160,7 +161,7 @@ fn next_link(last: &Sku, limit: u32) -> String {
     responses((status = 200, description = "The product", body = ProductBody))
 )]
 async fn get(State(api): State<Arc<Api>>, _admitted: AdmittedRead, Path(sku): Path<Sku>) -> Result<Response, Problem> {
-    match api.catalog.product(&sku).await.map_err(|error| unavailable(&error))? {
+    match api.catalog.product(&sku).await.map_err(|error| failed_look_up(&error))? {
         Some(product) => Ok(axum::Json(ProductBody::from(product)).into_response()),
         None => Err(unknown(&sku)),
     }
@@ -189,7 +190,7 @@ async fn put(
         return Err(invalid("/name", format!("a name has at most {NAME_CHARS_MAX} characters")));
     }
     let product = Product { sku, unit_price, name: product.name };
-    let created = api.catalog.put(product.clone()).await.map_err(|error| unavailable(&error))?;
+    let created = api.catalog.put(product.clone()).await.map_err(|error| failed_change(&error))?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, axum::Json(ProductBody::from(product))).into_response())
 }

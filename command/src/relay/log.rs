@@ -76,6 +76,9 @@ impl LoggedEvent {
 
 /// A page of the log in the order of its key: first by order, then by version.
 ///
+/// It ends after `events_max` events, or with the event that fills it up to `bytes_max` bytes. The database counts them, so that
+/// it sends no more than that.
+///
 /// Events that are committed behind the place where a reader is are not on its later pages. Whoever wants all of the log
 /// notes the topic's end offsets first, reads the log, and goes on from those offsets.
 ///
@@ -86,11 +89,37 @@ pub async fn page(
     connection: &mut PgConnection,
     after: (Uuid, i32),
     events_max: u32,
-) -> Result<Vec<LoggedEvent>, sqlx::Error> {
+    bytes_max: u32,
+) -> Result<Page, sqlx::Error> {
     const PAGE: &str = concat!(
         "select 0::int8 as seq, ",
         event_columns!(),
-        " from events e where (order_id, version) > ($1, $2) order by order_id, version limit $3"
+        " from (
+            select *, sum(octet_length(payload) + $5) over (order by order_id, version rows unbounded preceding) as bytes
+            from events where (order_id, version) > ($1, $2) order by order_id, version limit $3
+        ) e where bytes - octet_length(payload) - $5 < $4 order by order_id, version"
     );
-    sqlx::query_as(PAGE).bind(after.0).bind(after.1).bind(i64::from(events_max)).fetch_all(connection).await
+    let events: Vec<LoggedEvent> = sqlx::query_as(PAGE)
+        .bind(after.0)
+        .bind(after.1)
+        .bind(i64::from(events_max))
+        .bind(i64::from(bytes_max))
+        .bind(i32::from(HEADERS_BYTES))
+        .fetch_all(connection)
+        .await?;
+    let bytes: usize = events.iter().map(|event| event.payload.len() + usize::from(HEADERS_BYTES)).sum();
+    let is_full = events.len() >= events_max as usize || bytes >= bytes_max as usize;
+    Ok(Page { events, is_full })
 }
+
+/// Some of the log.
+#[derive(Debug)]
+pub struct Page {
+    /// The events.
+    pub events: Vec<LoggedEvent>,
+    /// Whether there may be more behind them.
+    pub is_full: bool,
+}
+
+/// What the headers of an event are counted as, about what they take.
+const HEADERS_BYTES: u16 = 700;

@@ -197,3 +197,38 @@ async fn the_api_describes_itself() {
     }
     assert!(world.ask("GET", "/docs/", &[], "").await.text.contains("swagger"));
 }
+
+#[tokio::test]
+async fn what_no_database_can_hold_is_the_clients_fault() {
+    let world = World::start().await;
+    let id = world.placed().await;
+    for path in [
+        "/products?after=%00",
+        "/products?after=a%00b",
+        "/products?limit=%00",
+        "/products?%00=1",
+        "/products/%00",
+        "/products/a%00b",
+        "/products/%ff",
+        "/internal/events?after=%00",
+        "/internal/events?after=00000000-0000-0000-0000-000000000000:%00",
+        "/internal/events?after=00000000-0000-0000-0000-000000000000:99999999999",
+    ] {
+        let answer = world.ask("GET", path, &[], "").await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}: {}", answer.text);
+    }
+    world.ask("POST", "/orders/%00/pay", &[], "").await.is_problem(400, "invalid-id");
+    world.ask("PUT", "/products/a%00", &[], r#"{"unit_price":1}"#).await.is_problem(400, "invalid-id");
+    let named = world.ask("PUT", "/products/a", &[], "{\"unit_price\":1,\"name\":\"\\u0000\"}").await;
+    named.is_problem(422, "invalid-body");
+    let reason = world.post(&format!("/orders/{id}/cancel"), "{\"reason\":\"a\\u0000\"}").await;
+    reason.is_problem(422, "invalid-body");
+    // A header cannot hold the character itself; its escape is text like any other, and is kept as it is.
+    let headers = ["idempotency-key", "x-actor", "x-correlation-id", "x-request-id", "traceparent"];
+    for header in headers {
+        assert!(axum::http::HeaderValue::from_bytes(b"a\0").is_err());
+        let answer = world.ask("POST", "/orders", &[(header, "%00")], ORDER).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{header}: {}", answer.text);
+    }
+    world.assert_consistent().await;
+}

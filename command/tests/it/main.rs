@@ -3,6 +3,7 @@
 
 mod world;
 
+mod catalog;
 mod executor;
 mod http;
 mod idempotency;

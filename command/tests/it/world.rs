@@ -12,8 +12,8 @@ use chassis::postgres;
 use chassis::testkit::TestDatabase;
 use chrono::{SubsecRound, Utc};
 use command::MIGRATOR;
-use command::api::{self, Api};
-use command::catalog::{Catalog, Product};
+use command::api::{self, Api, Log, PAGES_HELD_MAX, PAGES_READ_MAX};
+use command::catalog::{self, Catalog, Product};
 use command::executor::{Executor, Limits, Request as Command, Setup};
 use command::idempotency::Key;
 use domain::order::{DraftLine, OrderCommand};
@@ -55,7 +55,7 @@ pub(crate) struct World {
     pub(crate) pool: PgPool,
     pub(crate) committed: Arc<Notify>,
     router: Router,
-    _lanes: JoinSet<()>,
+    _tasks: JoinSet<()>,
     _database: TestDatabase,
 }
 
@@ -112,18 +112,21 @@ impl World {
         for lane in lanes {
             running.spawn(async move { lane.run().await.unwrap() });
         }
-        let catalog = Catalog::new(postgres::pool(connect.clone(), 2), usd(), Some(money(1000)));
         let product = |sku: &str, minor| Product { sku: sku.parse().unwrap(), unit_price: money(minor), name: None };
-        catalog.seed(&[product("prod-1", 1500), product("prod-2", 1250)]).await.unwrap();
+        let products = [product("prod-1", 1500), product("prod-2", 1250)];
+        catalog::seed(&mut database.pool().acquire().await.unwrap(), &products).await.unwrap();
+        let pool = |connections| postgres::pool(connect.clone(), connections);
+        let (catalog, prices) = Catalog::new(pool(2), pool(1), usd(), Some(money(1000)));
+        running.spawn(async move { prices.run().await.unwrap() });
         let router = chassis::http::finish(api::router(Api {
             executor: executor.clone(),
             catalog,
-            pool: postgres::pool(connect.clone(), 1),
+            log: Log::new(pool(PAGES_READ_MAX), PAGES_HELD_MAX),
             commands: Admission::new("commands", 1_000),
             reads: Admission::new("reads", 100),
         }));
         let pool = database.pool();
-        Self { executor, connect, pool, committed, router, _lanes: running, _database: database }
+        Self { executor, connect, pool, committed, router, _tasks: running, _database: database }
     }
 
     /// Serves the API on a port of this machine, until the test ends.
@@ -140,6 +143,11 @@ impl World {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Response { status: parts.status, headers: parts.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    /// Asks, and leaves the body of the answer unread.
+    pub(crate) async fn open(&self, path: &str) -> axum::response::Response {
+        self.router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap()
     }
 
     /// Sends with headers and, unless it is empty, a JSON body.
