@@ -47,6 +47,9 @@ mod aborted_commit;
 /// Somebody deletes the topic.
 mod topic_recreated;
 
+/// The log's database is moved to another server, or an older backup of it is restored.
+mod moved_database;
+
 /// An event never reaches the topic.
 mod healing;
 

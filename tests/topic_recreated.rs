@@ -51,6 +51,7 @@ async fn a_topic_deleted_and_made_anew_is_noticed_and_filled_while_orders_keep_c
     world.has_exactly(&acknowledged).await;
     world.is_clean().await;
     world.figures_are_right().await;
+    assert_eq!(world.topic.out_of_order().await, []);
     stop.store(true, Ordering::Relaxed);
     let counts = watch.await.unwrap();
     assert!(counts > 10, "it was watched only {counts} times");
@@ -72,6 +73,37 @@ async fn a_topic_deleted_while_nobody_orders_is_filled_again() {
     world.is_clean().await;
     let shipped = alice.is_shipped(paid).await;
     world.sees(shipped).at(3).await;
+    world.figures_are_right().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_topic_made_anew_under_load_tells_every_history_in_order_although_its_relay_is_killed_over_it() {
+    const LITTLE: &str = "5";
+    let mut world = World::prepare().await;
+    // Small batches: filling the topic takes many of them, and the relay dies between two.
+    world.command.set("RELAY_BATCH_EVENTS_MAX", LITTLE);
+    world.command.start().await;
+    world.query.start().await;
+    let load = Load::begin(&world, 4);
+    load.goes_on(400).await;
+    world.topic.delete().await;
+    for records in [1, 100] {
+        eventually(SOON, "the topic is being filled", || async {
+            world.topic.make().await;
+            let held = world.topic.records().await;
+            if held >= records { Ok(()) } else { Err(format!("{held} records")) }
+        })
+        .await;
+        world.command.kill();
+        world.command.start().await;
+    }
+    load.goes_on(100).await;
+    let acknowledged = load.end().await;
+
+    world.has_exactly(&acknowledged).await;
+    world.is_clean().await;
+    assert_eq!(world.topic.out_of_order().await, []);
     world.figures_are_right().await;
     world.end().await;
 }

@@ -93,6 +93,13 @@ impl World {
         tokio::task::spawn_blocking(move || process::run(&spec)).await.unwrap()
     }
 
+    /// The same with another database than the world's.
+    pub(crate) async fn chore_in(&self, url: &str, args: &[&str]) -> (Option<i32>, String, String) {
+        let mut chore = self.command.beside("elsewhere", args);
+        chore.set("COMMAND_DATABASE_URL", url);
+        chore.runs_to_its_end().await
+    }
+
     /// The command service's database, as its owner.
     pub(crate) fn log(&self) -> PgPool {
         self.ground.database.pool()

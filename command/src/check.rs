@@ -14,8 +14,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 
 use crate::relay::progress::Progress;
-use crate::relay::reconcile::identity;
-use crate::relay::topic::PartitionScan;
+use crate::relay::topic::{Scan, identity};
 use crate::relay::{Error, Setup, connect, disconnect};
 
 /// How many examples of each disagreement are kept.
@@ -28,7 +27,7 @@ pub struct Report {
     pub orders: u64,
     /// Events in the log.
     pub events: u64,
-    /// Events that are not published yet.
+    /// Events that are not on the topic yet, and need not be.
     pub unpublished: u64,
     /// Records in the topic.
     pub records: u64,
@@ -53,6 +52,8 @@ pub enum Kind {
     NotInLog,
     /// An order's history that the topic, read from its beginning with all repeats, never tells in order.
     OutOfOrder,
+    /// The relay's progress means nothing in this database server: the relay builds it anew when it starts.
+    Progress,
     /// An event that cannot be read.
     Unreadable,
 }
@@ -73,10 +74,14 @@ impl Report {
     }
 
     fn disagree(&mut self, kind: Kind, order: Uuid, detail: impl fmt::Display) {
+        self.note(kind, format!("order {order}: {detail}"));
+    }
+
+    fn note(&mut self, kind: Kind, example: String) {
         let disagreement = self.disagreements.entry(kind).or_default();
         disagreement.count += 1;
         if disagreement.examples.len() < EXAMPLES_MAX {
-            disagreement.examples.push(format!("order {order}: {detail}"));
+            disagreement.examples.push(example);
         }
     }
 }
@@ -119,10 +124,12 @@ pub async fn check(setup: &Setup, default_currency: Currency) -> Result<Report, 
     // is in the topic must be in the log by then, however much is written meanwhile.
     let partitions = usize::try_from(setup.topic.partitions).unwrap_or_default();
     let progress = Progress::load(&mut connection, partitions).await?;
+    if let Some(why) = progress.foreign() {
+        report.note(Kind::Progress, why.to_string());
+    }
     for partition in 0..setup.topic.partitions {
         check_partition(setup, &mut connection, &progress, partition, &mut report).await?;
     }
-    report.unpublished = progress.unpublished(&mut connection).await?.len() as u64;
     disconnect(connection).await;
     Ok(report)
 }
@@ -253,7 +260,7 @@ async fn check_partition(
             Some(_other) => {
                 report.disagree(Kind::NotInLog, order_id, format_args!("version {version} has other bytes"))
             }
-            None if unpublished.contains(&(order_id, version)) => {}
+            None if unpublished.contains(&(order_id, version)) => report.unpublished += 1,
             None => report.disagree(Kind::MissingInTopic, order_id, format_args!("version {version}")),
         }
     }
@@ -269,7 +276,7 @@ async fn read_partition(
     partition: i32,
     report: &mut Report,
 ) -> Result<HashMap<(Uuid, i32), [u8; 16]>, Error> {
-    let mut scan = PartitionScan::open(&setup.brokers, &setup.topic, partition).await?;
+    let mut scan = Scan::partition(&setup.brokers, &setup.topic, partition).await?;
     let mut held = HashMap::new();
     // Per order: how far its history was told in order, and its highest version.
     let mut told: HashMap<Uuid, (i32, i32)> = HashMap::new();

@@ -22,6 +22,8 @@ pub(crate) const RELAY_FAILURES: &str = "orders_relay_failures_total";
 pub(crate) const RELAY_OWNER: &str = "orders_relay_owner";
 /// Times that the topic was found to have lost events.
 pub(crate) const RELAY_TOPIC_LOSSES: &str = "orders_relay_topic_losses_total";
+/// Orders of which the topic holds more than the log: nothing is published while there are any.
+pub(crate) const RELAY_TOPIC_AHEAD_ORDERS: &str = "orders_relay_topic_ahead_orders";
 /// Events in the outbox that are not published.
 pub(crate) const OUTBOX_PENDING: &str = "orders_outbox_pending";
 /// Age of the oldest of them in seconds, read from the table; zero when there is none.
@@ -39,6 +41,7 @@ pub fn describe() {
     describe_counter!(RELAY_FAILURES, "Steps of the relay that failed and were tried again");
     describe_gauge!(RELAY_OWNER, "1 while this process publishes");
     describe_counter!(RELAY_TOPIC_LOSSES, "Times that the topic was found to have lost events");
+    describe_gauge!(RELAY_TOPIC_AHEAD_ORDERS, "Orders of which the topic holds more than the log");
     describe_gauge!(OUTBOX_PENDING, "Events in the outbox that are not published");
     describe_gauge!(OUTBOX_OLDEST_AGE_SECONDS, Unit::Seconds, "Age of the oldest unpublished event");
 }

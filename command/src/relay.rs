@@ -7,8 +7,11 @@
 //! [`Relay::step`] does one bounded unit and names its outcome; [`Relay::run`] loops on hint or timer; tests drive `step`.
 //! A step that is silent for too long is given up, whatever it waits for: each peer may be gone without a word ([`status`]).
 
+mod ahead;
+mod housekeeping;
 pub mod lease;
 pub mod log;
+mod moved;
 pub(crate) mod progress;
 pub mod reconcile;
 pub mod status;
@@ -29,6 +32,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub use ahead::Ahead;
 use lease::Lease;
 use status::Status;
 pub(crate) use term::Term;
@@ -72,6 +76,15 @@ pub enum Error {
         /// For how long.
         silent_ms: u128,
     },
+    /// Publishing would tell a second history of orders.
+    #[error("{0}; nothing is published")]
+    Ahead(Ahead),
+    /// Rows came from another database server while the relay was in office.
+    #[error("the outbox has transaction ids that this database server has not given yet")]
+    Moved,
+    /// Another topic of the same name took the place of the one that was being filled.
+    #[error("the topic was replaced while it was being filled")]
+    TopicReplaced,
 }
 
 /// How the relay is sized.
@@ -117,6 +130,8 @@ pub enum Step {
     Idle,
     /// Another relay publishes.
     NotOwner,
+    /// The topic is ahead of the log: nothing may be published.
+    Refused,
 }
 
 /// A relay, in office or not.
@@ -155,6 +170,10 @@ impl Relay {
         }
         status.in_office(self.term.as_ref().map(Term::trusted_until));
         metrics::gauge!(RELAY_OWNER).set(if self.term.is_some() { 1.0 } else { 0.0 });
+        if matches!(outcome, Ok(Step::NotOwner)) {
+            // Another process knows.
+            status.ahead(None);
+        }
         outcome
     }
 
@@ -176,10 +195,7 @@ impl Relay {
             }
             return Ok(Step::NotOwner);
         }
-        match term.publish_next(connection).await? {
-            0 => Ok(Step::Idle),
-            events => Ok(Step::Published(events)),
-        }
+        term.publish_next(connection).await
     }
 
     /// Steps until `shutdown`, then publishes what is left and hands the lease over.
@@ -207,7 +223,7 @@ impl Relay {
                     }
                     continue;
                 }
-                Ok(Step::Idle) => {
+                Ok(Step::Idle | Step::Refused) => {
                     backoff = self.setup.limits.poll;
                     self.setup.limits.poll
                 }
@@ -306,7 +322,7 @@ pub(crate) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, 
 ///
 /// # Errors
 ///
-/// [`Error::LeaseLost`] when nobody handed over in time.
+/// [`Error::LeaseLost`] when nobody handed over in time, [`Error::Ahead`].
 pub(crate) async fn take_office(
     setup: &Setup,
     connection: &mut PgConnection,
@@ -315,7 +331,10 @@ pub(crate) async fn take_office(
     let give_up = Instant::now() + deadline;
     while Instant::now() < give_up {
         if let Some(lease) = Lease::acquire(connection, &setup.owner, true).await? {
-            return Term::begin(setup, connection, lease).await;
+            let term = Term::begin(setup, connection, lease).await?;
+            let Some(ahead) = term.ahead().cloned() else { return Ok(term) };
+            term.end(connection).await?;
+            return Err(Error::Ahead(ahead));
         }
         tokio::time::sleep(lease::HEARTBEAT / 4).await;
     }

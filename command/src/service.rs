@@ -178,6 +178,7 @@ impl Service {
         }
         if publishes {
             tasks.spawn("topic watch", relay::watch::watch(relay.clone(), tasks.shutdown()));
+            health.register("topic", relay.status.may_publish());
             tasks.spawn("outbox gauge", sample_outbox(relay.clone(), tasks.shutdown()));
             tasks.spawn("relay", Relay::new(relay).run(lanes_done));
         }

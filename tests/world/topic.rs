@@ -48,10 +48,30 @@ impl Topic {
         messages
     }
 
+    /// How many offsets it has given.
+    pub(crate) async fn records(&self) -> i64 {
+        let ends = topic::end_offsets(&self.brokers, &self.spec.name, self.spec.partitions).await.unwrap();
+        ends.into_iter().map(|(_low, high)| high).sum()
+    }
+
     /// Whose events its messages are, in their order, repeats among them.
     pub(crate) async fn positions(&self) -> Vec<Position> {
         let all = self.everything().await;
         all.iter().map(|message| serde_json::from_slice(message.payload.as_deref().unwrap()).unwrap()).collect()
+    }
+
+    /// The events that it tells for the first time before the version below them, or after a gap.
+    pub(crate) async fn out_of_order(&self) -> Vec<Position> {
+        let mut last: HashMap<Uuid, u32> = HashMap::new();
+        let mut strays = Vec::new();
+        for position in self.positions().await {
+            let last = last.entry(position.order_id).or_default();
+            if position.version > *last + 1 {
+                strays.push(position);
+            }
+            *last = position.version.max(*last);
+        }
+        strays
     }
 
     /// Publishes as somebody does who knows nothing but the contract: no key, no headers.

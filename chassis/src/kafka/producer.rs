@@ -78,6 +78,9 @@ impl Producer {
             // We hand over whole batches; waiting for more would only add latency.
             .set("linger.ms", "0")
             .set("compression.type", "lz4")
+            // A topic that is gone fails what is in flight at once. Given time, the library would deliver it to the next topic
+            // of that name, before anything that belongs there first.
+            .set("topic.metadata.propagation.max.ms", "0")
             // The Java client's choice; librdkafka's default is another hash.
             .set("partitioner", "murmur2_random")
             .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX.to_string())

@@ -3,6 +3,12 @@
 //! `done` sees everything that is published. A window opens by taking the current snapshot as `until`; its rows are those
 //! that `until` sees and `done` does not, in the order of `seq`. When the window is drained, `until` becomes `done`. A row
 //! with a low `seq` that commits late is in a later window: nothing is skipped, and nobody waits for anybody.
+//!
+//! Snapshots and transaction ids mean something only in the server that gave them. Progress that was saved in another server
+//! is *foreign*: nothing counts as published then, until [`super::moved`] has adopted the rows and the log is compared with
+//! the topic.
+
+use std::fmt;
 
 use sqlx::PgConnection;
 
@@ -16,6 +22,38 @@ pub(crate) struct Progress {
     /// Per partition, the offset after the last acknowledged record.
     pub(crate) next_offsets: Vec<i64>,
     pub(crate) cluster_id: Option<String>,
+    /// The PostgreSQL server, where it tells.
+    system_identifier: Option<i64>,
+    foreign: Option<Foreign>,
+}
+
+/// Why a place means nothing in this server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// Another server saved it, or a copy of its row was made.
+    Progress,
+    /// The outbox has rows whose transaction ids this server has not given yet.
+    Rows,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Progress => "the relay's progress was saved in another database server",
+            Self::Rows => "the outbox has transaction ids that this database server has not given yet",
+        })
+    }
+}
+
+/// What [`Progress::open_window`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// Everything is published.
+    Empty,
+    /// The window is open.
+    Open,
+    /// There are rows of another server, which no snapshot of this one ever sees.
+    Foreign,
 }
 
 /// A window that is being published.
@@ -41,11 +79,6 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// As PostgreSQL writes it.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.text
-    }
-
     /// Reads `xmin:xmax:xip,xip…`.
     pub(crate) fn parse(text: String) -> Result<Self, sqlx::Error> {
         let mut parts = text.splitn(3, ':').skip(1).map(str::to_owned);
@@ -59,29 +92,64 @@ impl Snapshot {
     }
 }
 
+/// Sees nothing: in any server, every row lies beyond it.
+const NOTHING: &str = "1:1:";
+
 /// The most rows of a window that is read by transaction ids.
 const SMALL_WINDOW_ROWS_MAX: i64 = 4_000;
 
 impl Progress {
     /// The latest progress of the newest epoch that recorded any.
     pub(crate) async fn load(connection: &mut PgConnection, partitions: usize) -> Result<Self, sqlx::Error> {
-        type Row = (String, Option<String>, i64, Vec<i64>, Option<String>);
-        let (done, until, seq, mut next_offsets, cluster_id): Row = sqlx::query_as(
-            "select done::text, until::text, seq, next_offsets, cluster_id
+        type Row = (String, Option<String>, i64, Vec<i64>, Option<String>, Option<i64>, bool, bool);
+        // A row is this server's own when its transaction is the one that it names: a dump, a copy and a subscription write
+        // rows in other transactions. That nothing is published is true in any server.
+        let (done, until, seq, mut next_offsets, cluster_id, saved_in, native, rows_ahead): Row = sqlx::query_as(
+            "select done::text, until::text, seq, next_offsets, cluster_id, system_identifier,
+                    coalesce(xmin = saved_by::xid, false) or (done::text = $1 and until is null),
+                    exists (select from outbox where xid >= pg_snapshot_xmax(pg_current_snapshot()))
              from relay_progress order by epoch desc, id desc limit 1",
         )
-        .fetch_one(connection)
+        .bind(NOTHING)
+        .fetch_one(&mut *connection)
         .await?;
+        let system_identifier = system_identifier(connection).await?;
+        let another = matches!((saved_in, system_identifier), (Some(saved_in), Some(here)) if saved_in != here);
+        let foreign = match (native && !another, rows_ahead) {
+            (false, _) => Some(Foreign::Progress),
+            (true, true) => Some(Foreign::Rows),
+            (true, false) => None,
+        };
         next_offsets.resize(partitions, 0);
-        let window = until.map(|until| Window { until, seq, seq_max: i64::MAX, small: false });
-        Ok(Self { done: Snapshot::parse(done)?, window, next_offsets, cluster_id })
+        let mut window = until.map(|until| Window { until, seq, seq_max: i64::MAX, small: false });
+        let mut done = Snapshot::parse(done)?;
+        if foreign.is_some() {
+            (done, window) = (Snapshot::parse(NOTHING.to_owned())?, None);
+        }
+        Ok(Self { done, window, next_offsets, cluster_id, system_identifier, foreign })
+    }
+
+    /// Why this place means nothing in this server, if so.
+    pub(crate) fn foreign(&self) -> Option<Foreign> {
+        self.foreign
+    }
+
+    /// The rows of another server have transaction ids of this one now.
+    pub(crate) fn adopted(&mut self) {
+        self.foreign = None;
+    }
+
+    /// Everything that this snapshot sees is published.
+    pub(crate) fn settle(&mut self, done: Snapshot) {
+        self.done = done;
+        self.window = None;
     }
 
     /// Records this place, unless the epoch is no longer the lease's: then it answers false and the lease is lost.
     pub(crate) async fn save(&self, connection: &mut PgConnection, epoch: i64) -> Result<bool, sqlx::Error> {
         let saved = sqlx::query(
-            "insert into relay_progress (epoch, done, until, seq, next_offsets, cluster_id)
-             select $1, $2::pg_snapshot, $3::pg_snapshot, $4, $5, $6
+            "insert into relay_progress (epoch, done, until, seq, next_offsets, cluster_id, system_identifier)
+             select $1, $2::pg_snapshot, $3::pg_snapshot, $4, $5, $6, $7
              where exists (select from relay_lease where epoch = $1)",
         )
         .bind(epoch)
@@ -90,32 +158,38 @@ impl Progress {
         .bind(self.window.as_ref().map_or(0, |window| window.seq))
         .bind(&self.next_offsets)
         .bind(&self.cluster_id)
+        .bind(self.system_identifier)
         .execute(connection)
         .await?;
         Ok(saved.rows_affected() == 1)
     }
 
-    /// Opens the next window. False when there is nothing to publish.
-    pub(crate) async fn open_window(&mut self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    /// Opens the next window, if there is anything to publish.
+    pub(crate) async fn open_window(&mut self, connection: &mut PgConnection) -> Result<Opening, sqlx::Error> {
+        type Row = (String, i64, Option<i64>, Option<i64>, bool);
         // The statement's own snapshot is `pg_current_snapshot()`, so what it counts is exactly the window. Counting
         // beside min and max keeps the planner from walking the whole sequence for them.
-        let (until, rows, seq_min, seq_max): (String, i64, Option<i64>, Option<i64>) = sqlx::query_as(
-            "select pg_current_snapshot()::text, count(*), min(seq), max(seq) from (
-                 select seq from outbox where xid >= $1::text::xid8
+        let (until, rows, seq_min, seq_max, foreign): Row = sqlx::query_as(
+            "select pg_current_snapshot()::text, count(*), min(seq), max(seq),
+                    coalesce(bool_or(xid >= pg_snapshot_xmax(pg_current_snapshot())), false) from (
+                 select seq, xid from outbox where xid >= $1::text::xid8
                  union all
-                 select seq from outbox where xid = any($2::text[]::xid8[])) as unpublished",
+                 select seq, xid from outbox where xid = any($2::text[]::xid8[])) as unpublished",
         )
         .bind(&self.done.xmax)
         .bind(&self.done.running)
         .fetch_one(connection)
         .await?;
+        if foreign {
+            return Ok(Opening::Foreign);
+        }
         let (Some(seq_min), Some(seq_max)) = (seq_min, seq_max) else {
             // Nothing lies between the two, so the younger one may take the place of the older.
             self.done = Snapshot::parse(until)?;
-            return Ok(false);
+            return Ok(Opening::Empty);
         };
         self.window = Some(Window { until, seq: seq_min - 1, seq_max, small: rows <= SMALL_WINDOW_ROWS_MAX });
-        Ok(true)
+        Ok(Opening::Open)
     }
 
     /// The rows of the open window after `seq`, or after what is published of it, in order; fewer than `rows_max` when
@@ -189,6 +263,23 @@ impl Progress {
         .bind(self.window.as_ref().map_or(0, |window| window.seq))
         .fetch_all(connection)
         .await
+    }
+}
+
+/// Names the server among all others: `initdb` and `pg_upgrade` draw a new one, a standby and a restored base backup keep it.
+/// None where the role may not ask, as some hosters have it.
+async fn system_identifier(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Error> {
+    const NOT_ALLOWED: &str = "42501";
+    const NO_SUCH_FUNCTION: &str = "42883";
+    let asked = sqlx::query_scalar("select system_identifier from pg_control_system()").fetch_one(connection).await;
+    match asked {
+        Ok(identifier) => Ok(Some(identifier)),
+        Err(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| code == NOT_ALLOWED || code == NO_SUCH_FUNCTION) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

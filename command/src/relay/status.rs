@@ -1,12 +1,13 @@
 //! What a relay tells about itself while it works: for readiness, for gauges, and for the watch over a step that is silent.
 
+use std::future::{Ready, ready};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chassis::outage::Outage;
 use tokio::time::{Instant, sleep_until};
 
-use super::Error;
+use super::{Ahead, Error};
 
 /// How long a step may be silent. It doubles with each step that was given up for it, because the work may just be long.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -29,6 +30,7 @@ struct Account {
     drift: Option<String>,
     /// When the topic's settings were read for the last time.
     verified: Option<Instant>,
+    ahead: Option<Ahead>,
 }
 
 /// What readiness and the gauges show.
@@ -44,6 +46,8 @@ pub struct Report {
     pub drift: Option<String>,
     /// How long ago the topic's settings were read; none when they never were.
     pub verified_ago: Option<Duration>,
+    /// The orders of which the topic has more than the log, while this process is in office: nothing is published.
+    pub ahead: Option<Ahead>,
 }
 
 impl Default for Status {
@@ -56,6 +60,7 @@ impl Default for Status {
             publishing: Outage::new("publishing events"),
             drift: None,
             verified: None,
+            ahead: None,
         })))
     }
 }
@@ -91,6 +96,16 @@ impl Status {
             failing: account.publishing.lasts().map(|lasts| (lasts, error)),
             drift: account.drift.clone(),
             verified_ago: account.verified.map(|at| at.elapsed()),
+            ahead: account.ahead.clone(),
+        }
+    }
+
+    /// A check for readiness: whether anything may be published, as far as this process knows.
+    pub fn may_publish(&self) -> impl Fn() -> Ready<Result<(), String>> + Send + Sync + 'static {
+        let status = self.clone();
+        move || {
+            let ahead = status.report().ahead;
+            ready(ahead.map_or(Ok(()), |ahead| Err(format!("{ahead}; nothing is published"))))
         }
     }
 
@@ -141,6 +156,11 @@ impl Status {
 
     pub(super) fn published(&self) {
         self.account().published = Some(Instant::now());
+    }
+
+    /// Notes whether the topic is ahead of the log.
+    pub(super) fn ahead(&self, ahead: Option<Ahead>) {
+        self.account().ahead = ahead;
     }
 
     /// Notes that a step succeeded.

@@ -1,31 +1,33 @@
 //! A relay's time in office: from taking the lease to losing it or giving it back.
 
+use std::time::Duration;
+
 use chassis::kafka::producer::{Delivered, Outgoing, Producer};
 use chassis::kafka::topic::{self, Asker};
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
+use super::ahead::{Ahead, Finding, examine};
 use super::lease::{Heartbeat, Lease};
 use super::log::LoggedEvent;
-use super::progress::Progress;
-use super::{Error, Setup, reconcile};
-use crate::metrics::{RELAY_BATCH_EVENTS, RELAY_PUBLISHED, RELAY_TOPIC_LOSSES};
+use super::progress::{Opening, Progress};
+use super::reconcile::{self, Why};
+use super::{Error, Setup, Step, housekeeping, moved};
+use crate::metrics::{RELAY_BATCH_EVENTS, RELAY_PUBLISHED, RELAY_TOPIC_AHEAD_ORDERS, RELAY_TOPIC_LOSSES};
 
-/// Marks offsets as not known: any topic disagrees with it, so that a reconciliation cut short is done again.
+/// Marks offsets as not known: a comparison of log and topic is due, or was cut short.
 pub(super) const OFFSET_UNKNOWN: i64 = i64::MAX;
 
-/// Why a topic is known to be another one.
-const BACKWARDS: &str = "an acknowledged offset is lower than one before it";
+/// For how long after an acknowledgement or a look the topic is taken for the same. Deleting one and making another takes
+/// the brokers longer; a batch after a longer rest looks at it first.
+const TOPIC_TRUSTED: Duration = Duration::from_millis(20);
 
-/// How often outbox partitions are made and dropped, and old progress rows deleted.
-const HOUSEKEEPING: std::time::Duration = std::time::Duration::from_secs(10);
-/// How many progress rows are kept to look at.
-const PROGRESS_ROWS_KEPT: i64 = 100;
-/// The most progress rows that are deleted at a time.
-const PROGRESS_ROWS_DELETED_MAX: i64 = 20_000;
+/// How soon a topic that is ahead of the log is looked at again, and at least how many times as long as a look takes.
+const AHEAD_REST: Duration = Duration::from_secs(5);
+const AHEAD_REST_FACTOR: u32 = 10;
 
 /// How long checking and making the topic may take.
-const TOPIC_DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+const TOPIC_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a relay has while it is in office.
 #[derive(Debug)]
@@ -37,6 +39,12 @@ pub(crate) struct Term {
     progress: Progress,
     /// The batch after the one that was sent last, read while that was in flight.
     next: Option<Vec<LoggedEvent>>,
+    /// Nothing may be published while this is so.
+    ahead: Option<Ahead>,
+    ahead_check_due: Instant,
+    /// How many events were restored, if the log was compared with the topic in this term.
+    restored: Option<u64>,
+    topic_seen: Instant,
     topic_check_due: Instant,
     housekeeping_due: Instant,
 }
@@ -54,7 +62,7 @@ async fn verify_or_make(setup: &Setup) -> Result<topic::Verified, Error> {
 }
 
 impl Term {
-    /// Takes office: checks the topic, connects, loads the progress, and restores what the topic has lost meanwhile.
+    /// Takes office: checks the topic, connects, loads the progress, and makes sure that log, progress and topic go together.
     pub(crate) async fn begin(setup: &Setup, connection: &mut PgConnection, lease: Lease) -> Result<Self, Error> {
         let term = async {
             setup.status.waits(TOPIC_DEADLINE);
@@ -89,11 +97,15 @@ impl Term {
             asker,
             progress,
             next: None,
+            ahead: None,
+            ahead_check_due: now,
+            restored: None,
+            topic_seen: now,
             topic_check_due: now,
             housekeeping_due: now,
         };
         tracing::info!(epoch = term.lease.epoch, owner = setup.owner, "the relay is in office");
-        if let Err(error) = term.check_topic(connection).await {
+        if let Err(error) = term.settle(connection).await {
             term.end(connection).await?;
             return Err(error);
         }
@@ -118,10 +130,16 @@ impl Term {
             }
         }
         if Instant::now() >= self.housekeeping_due {
-            self.housekeep(connection).await?;
-            self.housekeeping_due = Instant::now() + HOUSEKEEPING;
+            housekeeping::once(connection, self.setup.limits.outbox_keep_s).await?;
+            self.housekeeping_due = Instant::now() + housekeeping::INTERVAL;
         }
         Ok(true)
+    }
+
+    /// Renews the lease in the middle of work that helps nobody half done: whoever wants the office waits.
+    pub(super) async fn stay(&mut self, connection: &mut PgConnection) -> Result<(), Error> {
+        let _wanted = self.keep(connection).await?;
+        Ok(())
     }
 
     /// Gives the lease back.
@@ -131,65 +149,143 @@ impl Term {
         Ok(())
     }
 
-    /// Publishes the next batch. Returns how many events it had; none means that everything is published.
-    pub(crate) async fn publish_next(&mut self, connection: &mut PgConnection) -> Result<usize, Error> {
-        if self.progress.window.is_none() && !self.progress.open_window(connection).await? {
-            if Instant::now() >= self.topic_check_due {
-                self.check_topic(connection).await?;
-            }
-            return Ok(0);
+    /// Makes sure that log, progress and topic go together before anything is published.
+    async fn settle(&mut self, connection: &mut PgConnection) -> Result<(), Error> {
+        let began = Instant::now();
+        if let Some(why) = self.progress.foreign() {
+            moved::adopt(self, connection, why).await?;
         }
+        match examine(self, connection).await? {
+            Finding::Known => self.refuse(None),
+            Finding::Ahead(ahead) => self.refuse(Some(ahead)),
+            Finding::Lost(why) => {
+                self.restore(connection, why).await?;
+            }
+        }
+        self.ahead_check_due = Instant::now() + AHEAD_REST.max(began.elapsed() * AHEAD_REST_FACTOR);
+        Ok(())
+    }
+
+    /// Notes whether the topic is ahead of the log, and says so when that changes.
+    fn refuse(&mut self, ahead: Option<Ahead>) {
+        if self.ahead != ahead {
+            match &ahead {
+                Some(ahead) => tracing::error!(topic = self.setup.topic.name, "{ahead}; nothing is published"),
+                None => tracing::warn!(topic = self.setup.topic.name, "the topic is not ahead of the log any more"),
+            }
+        }
+        metrics::gauge!(RELAY_TOPIC_AHEAD_ORDERS).set(ahead.as_ref().map_or(0, Ahead::orders) as f64);
+        self.setup.status.ahead(ahead.clone());
+        self.ahead = ahead;
+    }
+
+    /// Publishes the next batch.
+    pub(crate) async fn publish_next(&mut self, connection: &mut PgConnection) -> Result<Step, Error> {
+        /// A window that was published to its end before is followed by the next one.
+        const WINDOWS_MAX: usize = 2;
+        if self.ahead.is_some() {
+            if Instant::now() >= self.ahead_check_due {
+                self.settle(connection).await?;
+            }
+            return Ok(Step::Refused);
+        }
+        for _ in 0..WINDOWS_MAX {
+            if self.progress.window.is_none() {
+                match self.progress.open_window(connection).await? {
+                    Opening::Open => {}
+                    Opening::Empty => return self.rest(connection).await,
+                    Opening::Foreign => return Err(Error::Moved),
+                }
+            }
+            let events = self.publish_window(connection).await?;
+            if events > 0 {
+                return Ok(Step::Published(events));
+            }
+        }
+        Ok(Step::Idle)
+    }
+
+    /// Looks at the topic now and then while there is nothing to publish.
+    async fn rest(&mut self, connection: &mut PgConnection) -> Result<Step, Error> {
+        if Instant::now() < self.topic_check_due {
+            return Ok(Step::Idle);
+        }
+        let ends = self.ends().await?;
+        self.topic_check_due = Instant::now() + self.setup.limits.topic_check;
+        if self.is_shorter(&ends) {
+            self.restore(connection, Why::Shorter).await?;
+        }
+        Ok(Step::Idle)
+    }
+
+    /// Publishes the next batch of the open window and saves the progress. Returns how many events it had.
+    async fn publish_window(&mut self, connection: &mut PgConnection) -> Result<usize, Error> {
         let rows_max = self.setup.limits.batch_events_max;
-        let events = match self.next.take() {
-            Some(events) => events,
-            None => self.progress.read(connection, None, rows_max).await?,
+        let (events, shorter) = match self.next.take() {
+            Some(events) => (events, false),
+            None => {
+                let read = async { Ok(self.progress.read(connection, None, rows_max).await?) };
+                tokio::try_join!(read, self.was_replaced())?
+            }
         };
+        if shorter {
+            self.restore(connection, Why::Shorter).await?;
+            return Ok(events.len());
+        }
         let last = events.len() < rows_max;
         if let Some(final_event) = events.last() {
-            self.next = self.send_reading_ahead(connection, &events, (!last).then_some(final_event.seq)).await?;
+            let ahead_of = (!last).then_some(final_event.seq);
+            if !self.send_reading_ahead(connection, &events, ahead_of).await? {
+                // The topic has these and everything before them; the progress says so already.
+                return Ok(events.len());
+            }
         }
         self.progress.advance(events.last().map_or(0, |event| event.seq), last)?;
         self.save(connection).await?;
-        if events.is_empty() {
-            // The window had been published to its end before; look at once for what came after it.
-            return Box::pin(self.publish_next(connection)).await;
-        }
         Ok(events.len())
     }
 
+    /// Whether the topic is shorter than it was, unless it was seen a moment ago.
+    async fn was_replaced(&self) -> Result<bool, Error> {
+        if self.topic_seen.elapsed() < TOPIC_TRUSTED {
+            return Ok(false);
+        }
+        Ok(self.is_shorter(&self.ends().await?))
+    }
+
     /// Sends a batch and, while it is in flight, reads the next one of the window, if there is to be one after `seq`.
+    /// False when the topic had to be restored instead.
     async fn send_reading_ahead(
         &mut self,
         connection: &mut PgConnection,
         events: &[LoggedEvent],
         seq: Option<i64>,
-    ) -> Result<Option<Vec<LoggedEvent>>, Error> {
+    ) -> Result<bool, Error> {
         let rows_max = self.setup.limits.batch_events_max;
-        let Some(seq) = seq else {
-            self.send(connection, events).await?;
-            return Ok(None);
-        };
+        let Some(seq) = seq else { return self.send(connection, events).await };
         let ahead = async { Ok(self.progress.read(connection, Some(seq), rows_max).await?) };
         // The question goes out first: PostgreSQL works on it while this task builds and enqueues the records.
         let (next, delivered) = tokio::try_join!(ahead, self.deliver(events))?;
         if self.note(&delivered) {
-            self.restore(connection, BACKWARDS).await?;
-            self.send(connection, events).await?;
+            self.restore(connection, Why::Backwards).await?;
+            return Ok(false);
         }
-        Ok(Some(next))
+        self.next = Some(next);
+        Ok(true)
     }
 
-    /// Sends events in order and notes where they went. A topic whose offsets went back has lost records.
-    pub(crate) async fn send(&mut self, connection: &mut PgConnection, events: &[LoggedEvent]) -> Result<(), Error> {
-        loop {
-            let delivered = self.deliver(events).await?;
-            if !self.note(&delivered) {
-                return Ok(());
-            }
-            self.restore(connection, BACKWARDS).await?;
-            // The topic that is gone may have acknowledged some of these, and what is not recorded as published is not
-            // restored: send them once more.
+    /// Sends events in order and notes where they went. False when the topic turned out to be another one and was restored,
+    /// with these events.
+    pub(crate) async fn send(&mut self, connection: &mut PgConnection, events: &[LoggedEvent]) -> Result<bool, Error> {
+        if let Some(ahead) = &self.ahead {
+            return Err(Error::Ahead(ahead.clone()));
         }
+        let delivered = self.deliver(events).await?;
+        let backwards = self.note(&delivered);
+        if backwards {
+            self.restore(connection, Why::Backwards).await?;
+        }
+        Ok(!backwards)
     }
 
     /// Notes the acknowledged offsets. True when one is lower than one before it: the topic is another one.
@@ -200,9 +296,10 @@ impl Term {
             else {
                 continue;
             };
-            backwards |= *next != OFFSET_UNKNOWN && *offset < *next;
+            backwards |= *offset < *next;
             *next = offset + 1;
         }
+        self.topic_seen = Instant::now();
         backwards
     }
 
@@ -232,57 +329,48 @@ impl Term {
         Ok(delivered)
     }
 
-    /// Compares the topic's ends with what was acknowledged, and restores what is gone.
-    async fn check_topic(&mut self, connection: &mut PgConnection) -> Result<(), Error> {
-        let name = &self.setup.topic.name;
-        let ends = self.asker.end_offsets(name, self.setup.topic.partitions).await?;
-        let lost = ends.iter().zip(&self.progress.next_offsets).any(|((_low, high), next)| high < next);
-        if lost {
-            self.restore(connection, "the topic ends before what was acknowledged").await?;
-        }
-        self.topic_check_due = Instant::now() + self.setup.limits.topic_check;
-        Ok(())
+    /// Where the topic's partitions begin and end.
+    pub(super) async fn ends(&self) -> Result<Vec<(i64, i64)>, Error> {
+        Ok(self.asker.end_offsets(&self.setup.topic.name, self.setup.topic.partitions).await?)
     }
 
-    /// Publishes again exactly what the topic has lost. Live publishing waits for it.
-    pub(crate) async fn restore(&mut self, connection: &mut PgConnection, why: &str) -> Result<u64, Error> {
-        tracing::error!(topic = self.setup.topic.name, why, "the topic has lost events; they are published again");
-        metrics::counter!(RELAY_TOPIC_LOSSES).increment(1);
+    fn is_shorter(&self, ends: &[(i64, i64)]) -> bool {
+        ends.iter().zip(&self.progress.next_offsets).any(|((_low, high), next)| high < next)
+    }
+
+    /// Publishes exactly what the topic does not have, unless it is ahead of the log. Live publishing waits for it.
+    pub(super) async fn restore(&mut self, connection: &mut PgConnection, why: Why) -> Result<u64, Error> {
+        let topic = self.setup.topic.name.clone();
+        if matches!(why, Why::Asked | Why::Unknown) {
+            tracing::info!(topic, %why, "the log is compared with the topic");
+        } else {
+            tracing::error!(topic, %why, "the topic has lost events; they are published again");
+            metrics::counter!(RELAY_TOPIC_LOSSES).increment(1);
+        }
         // Until it is done, nothing is known of the topic.
+        self.next = None;
         self.progress.next_offsets.fill(OFFSET_UNKNOWN);
         self.save(connection).await?;
-        let restored = reconcile::restore(self, connection).await?;
-        let name = &self.setup.topic.name;
-        let ends = self.asker.end_offsets(name, self.setup.topic.partitions).await?;
-        self.progress.next_offsets = ends.into_iter().map(|(_low, high)| high).collect();
-        self.save(connection).await?;
-        tracing::warn!(topic = self.setup.topic.name, events = restored, "the topic is complete again");
-        Ok(restored)
+        match reconcile::restore(self, connection).await? {
+            reconcile::Outcome::Ahead(ahead) => {
+                self.refuse(Some(ahead));
+                Ok(0)
+            }
+            reconcile::Outcome::Whole { restored, done, next_offsets } => {
+                self.progress.settle(done);
+                self.progress.next_offsets = next_offsets;
+                self.save(connection).await?;
+                self.topic_seen = Instant::now();
+                self.restored = Some(self.restored.unwrap_or(0) + restored);
+                self.refuse(None);
+                tracing::warn!(topic, restored, "the topic is complete");
+                Ok(restored)
+            }
+        }
     }
 
-    async fn save(&mut self, connection: &mut PgConnection) -> Result<(), Error> {
+    pub(super) async fn save(&mut self, connection: &mut PgConnection) -> Result<(), Error> {
         if self.progress.save(connection, self.lease.epoch).await? { Ok(()) } else { Err(Error::LeaseLost) }
-    }
-
-    async fn housekeep(&mut self, connection: &mut PgConnection) -> Result<(), Error> {
-        sqlx::query("select outbox_partitions_ensure()").execute(&mut *connection).await?;
-        sqlx::query("select outbox_partitions_purge($1::pg_snapshot, make_interval(secs => $2))")
-            .bind(self.progress.done.as_str())
-            .bind(f64::from(self.setup.limits.outbox_keep_s))
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query(
-            "delete from relay_progress where (epoch, id) in (
-                 select epoch, id from relay_progress
-                 where (epoch, id) < (select epoch, id from relay_progress
-                                      order by epoch desc, id desc offset $1 limit 1)
-                 limit $2)",
-        )
-        .bind(PROGRESS_ROWS_KEPT)
-        .bind(PROGRESS_ROWS_DELETED_MAX)
-        .execute(connection)
-        .await?;
-        Ok(())
     }
 
     pub(super) fn setup(&self) -> &Setup {
@@ -291,5 +379,19 @@ impl Term {
 
     pub(super) fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    pub(super) fn progress_mut(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+
+    /// How many events were restored, if the log was compared with the topic in this term.
+    pub(super) fn restored(&self) -> Option<u64> {
+        self.restored
+    }
+
+    /// Whether the topic is ahead of the log.
+    pub(crate) fn ahead(&self) -> Option<&Ahead> {
+        self.ahead.as_ref()
     }
 }

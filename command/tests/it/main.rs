@@ -9,6 +9,8 @@ mod http;
 mod idempotency;
 mod log;
 mod lost_answers;
+mod moved;
+mod recreated;
 mod relay;
 mod sharing;
 mod silence;

@@ -21,8 +21,8 @@ use sqlx::{ConnectOptions as _, Executor as _};
 
 use crate::world::{World, command, new_order, usd};
 
-const PARTITIONS: i32 = 3;
-const HANDOVER: Duration = Duration::from_secs(10);
+pub(crate) const PARTITIONS: i32 = 3;
+pub(crate) const HANDOVER: Duration = Duration::from_secs(10);
 
 pub(crate) async fn setup(world: &World) -> Setup {
     let topic = TopicSpec { name: testkit::topic("relay"), partitions: PARTITIONS, replication: 1 };
@@ -44,18 +44,19 @@ pub(crate) async fn setup(world: &World) -> Setup {
     }
 }
 
-fn another_owner(setup: &Setup) -> Setup {
+pub(crate) fn another_owner(setup: &Setup) -> Setup {
     Setup { owner: Uuid::now_v7().to_string(), status: Status::default(), ..setup.clone() }
 }
 
 /// Steps until there is nothing to publish. Returns how many events were published.
-async fn drain(relay: &mut Relay) -> usize {
+pub(crate) async fn drain(relay: &mut Relay) -> usize {
     let mut published = 0;
     loop {
         match relay.step().await.unwrap() {
             Step::Published(events) => published += events,
             Step::Idle => return published,
             Step::NotOwner => panic!("another relay is in office"),
+            Step::Refused => panic!("the topic is ahead of the log"),
         }
     }
 }
@@ -69,7 +70,7 @@ pub(crate) async fn place(world: &World, orders: usize) -> Vec<OrderId> {
     ids
 }
 
-async fn pay(world: &World, orders: &[OrderId]) {
+pub(crate) async fn pay(world: &World, orders: &[OrderId]) {
     let pay = |id: &OrderId| command(*id, OrderCommand::Pay { payment_reference: None });
     for answer in join_all(orders.iter().map(|id| world.executor.execute(pay(id)))).await {
         assert_eq!(answer.unwrap().reply.status, 200);
@@ -77,7 +78,7 @@ async fn pay(world: &World, orders: &[OrderId]) {
 }
 
 /// What a consumer sees: per order, the versions in the order of their offsets.
-async fn versions(setup: &Setup) -> HashMap<String, Vec<u64>> {
+pub(crate) async fn versions(setup: &Setup) -> HashMap<String, Vec<u64>> {
     let ends = topic::end_offsets(&setup.brokers, &setup.topic.name, PARTITIONS).await.unwrap();
     let mut seen: HashMap<String, Vec<u64>> = HashMap::new();
     for (partition, (low, high)) in (0..).zip(ends) {
@@ -106,7 +107,7 @@ async fn versions(setup: &Setup) -> HashMap<String, Vec<u64>> {
     seen
 }
 
-async fn assert_agrees(setup: &Setup) {
+pub(crate) async fn assert_agrees(setup: &Setup) {
     let report = check(setup, usd()).await.unwrap();
     assert!(report.agrees() && report.unpublished == 0, "{report}");
 }
@@ -273,7 +274,7 @@ async fn a_topic_that_was_recreated_gets_exactly_what_it_lost() {
     let recreated = Setup { topic: empty, ..another_owner(&setup) };
     let late = place(&world, 30).await;
     let mut relay = Relay::new(recreated.clone());
-    assert_eq!(drain(&mut relay).await, 30, "what was not published yet is not restored but published");
+    assert_eq!(drain(&mut relay).await, 0, "the topic is filled before anything is published, with all of the log");
     let report = check(&recreated, usd()).await.unwrap();
     assert!(report.agrees() && report.duplicates == 0, "{report}");
     assert_eq!(report.records, 270);
@@ -324,10 +325,12 @@ async fn the_outbox_is_purged_by_whole_partitions_that_are_published_and_old() {
     place(&world, 5).await;
     // The service's own role calls the functions; it does not own the tables.
     let mut service = world.connect.connect().await.unwrap();
-    let purge = "select outbox_partitions_purge((select done from relay_progress order by epoch desc, id desc limit 1),
-                 interval '0 seconds')";
-    let dropped: i32 = sqlx::query_scalar(purge).fetch_one(&mut service).await.unwrap();
-    assert_eq!(dropped, 0, "nothing is published yet");
+    let purge = "select outbox_partitions_purge(interval '0 seconds')";
+    // Relays of an earlier release say themselves what is published; nobody takes their word for it.
+    for purge in [purge, "select outbox_partitions_purge('1:999999999:', interval '0 seconds')"] {
+        let dropped: i32 = sqlx::query_scalar(purge).fetch_one(&mut service).await.unwrap();
+        assert_eq!(dropped, 0, "nothing is published yet");
+    }
     let mut relay = Relay::new(setup.clone());
     assert_eq!(drain(&mut relay).await, 10);
     let dropped: i32 = sqlx::query_scalar(purge).fetch_one(&mut service).await.unwrap();
