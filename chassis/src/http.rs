@@ -20,7 +20,10 @@ pub mod peer;
 
 pub mod docs;
 
+pub mod index;
+
 mod body;
+mod head;
 mod limits;
 mod observe;
 mod proxies;

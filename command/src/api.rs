@@ -15,6 +15,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use chassis::http::admission::{Admission, Permit};
 use chassis::http::docs;
+use chassis::http::index::{self, Index};
 use chassis::http::peer::Peer;
 use chassis::http::problem::Problem;
 use utoipa::OpenApi;
@@ -62,7 +63,15 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// All routes of the API with their documentation.
 pub fn router(api: Api) -> Router {
     let (router, openapi) = routes().split_for_parts();
-    router.with_state(Arc::new(api)).merge(docs::router(describe::completed(openapi)))
+    let links = [("docs", "/docs"), ("openapi", "/openapi.json"), ("products", "/products")];
+    router.with_state(Arc::new(api)).merge(docs::router(describe::completed(openapi))).merge(index(links))
+}
+
+/// `GET /`, with these links beside those that every listener of this program has.
+pub fn index<const N: usize>(links: [(&'static str, &'static str); N]) -> Router {
+    let everywhere = [("health", "/health/ready"), ("metrics", "/metrics")];
+    let links = everywhere.into_iter().chain(links).collect();
+    index::router(Index { name: "order-command", version: env!("CARGO_PKG_VERSION"), links })
 }
 
 fn routes() -> OpenApiRouter<Arc<Api>> {

@@ -168,6 +168,7 @@ impl Service {
             });
             router = router.merge(serve_api(config, &connect, executor, unknown_sku_price, &mut tasks));
         } else {
+            router = router.merge(api::index([]));
             // There are no lanes to wait for.
             let (shutdown, lanes_done) = (tasks.shutdown(), lanes_done.clone());
             tasks.spawn("lanes", async move {

@@ -18,6 +18,7 @@ use crate::order::event::OrderCreated;
 use crate::recorded::Recorded;
 use crate::time::Timestamp;
 
+mod object;
 pub(crate) mod wire;
 
 /// The largest message, in bytes. Checked before anything is committed, far below the topic's limit (rules R14).
@@ -140,7 +141,7 @@ fn splice(objects: [&str; 3]) -> String {
 /// [`DecodeError::Newer`] when it comes from a later release.
 pub fn decode(message: &[u8], default_currency: Currency) -> Result<Decoded, DecodeError> {
     let text = str::from_utf8(message).map_err(garbage)?;
-    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(garbage)?;
+    let envelope: Envelope<'_> = object::read(text).map_err(garbage)?;
     match (envelope.version, envelope.event_id, envelope.schema_version.unwrap_or(1)) {
         (None, None, 1) => decode_published_fields(text, &envelope, default_currency),
         (Some(version), Some(event_id), schema_version) if version > 0 && schema_version > 0 => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use chassis::http::health::Health;
+use chassis::http::index::{self, Index};
 use chassis::http::{Limits, bind, docs, errors, finish, serve};
 use chassis::metrics::Metrics;
 use chassis::tasks::{self, Tasks};
@@ -162,14 +163,26 @@ fn listen_on(listen: SocketAddr, limits: &Limits) -> Result<(TcpListener, Socket
 /// Everything that operators are answered.
 pub fn admin_router(admin: Admin) -> Router {
     let (routes, openapi) = admin.router();
-    finish(routes.merge(docs::router(openapi)).merge(errors::router()))
+    let links = [("docs", "/docs"), ("openapi", "/openapi.json"), ("parked", "/parked"), ("rebuild", "/rebuild")];
+    finish(routes.merge(docs::router(openapi)).merge(errors::router()).merge(index("order-query admin", &links)))
+}
+
+fn index(name: &'static str, links: &[(&'static str, &'static str)]) -> Router {
+    index::router(Index { name, version: env!("CARGO_PKG_VERSION"), links: links.iter().copied().collect() })
 }
 
 /// Everything that the service answers.
 pub fn router(api: Api, health: &Health, recorder: &Metrics) -> Router {
     let (routes, openapi) = api.router();
     let routes = routes.merge(health.router()).merge(recorder.router());
-    finish(routes.merge(docs::router(openapi)).merge(errors::router()))
+    let links = [
+        ("docs", "/docs"),
+        ("openapi", "/openapi.json"),
+        ("orders", "/orders"),
+        ("health", "/health/ready"),
+        ("metrics", "/metrics"),
+    ];
+    finish(routes.merge(docs::router(openapi)).merge(errors::router()).merge(index("order-query", &links)))
 }
 
 fn health(store: &Store, progress: &Progress) -> Health {

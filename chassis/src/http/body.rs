@@ -1,13 +1,14 @@
 //! Reading and decoding a JSON body, with every failure a [`Problem`].
 
 mod arrivals;
+mod strict;
 
 use std::pin::pin;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -16,6 +17,7 @@ use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
 pub(super) use self::arrivals::Arrivals;
+use self::strict::Strict;
 use super::admission::overloaded;
 use super::limits::BodyLimits;
 use super::peer::Peer;
@@ -23,8 +25,13 @@ use super::problem::{Outcome, Problem};
 
 /// Reads the whole body within the limits of the server.
 pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
+    require_identity(request.headers())?;
     let limits = request.extensions().get::<BodyLimits>().cloned().unwrap_or_default();
     let peer = request.extensions().get::<Peer>().copied().unwrap_or(Peer::UNKNOWN);
+    // Nobody is asked for a body that is refused: `Expect: 100-continue` is answered with this.
+    if request.body().size_hint().lower() > limits.bytes_max as u64 {
+        return Err(ReadFailure::TooLarge.problem(&limits));
+    }
     let mut arriving = pin!(collect(Limited::new(request.into_body(), limits.bytes_max)));
     let read = match arriving.as_mut().now_or_never() {
         Some(here_already) => here_already,
@@ -84,6 +91,21 @@ async fn collect(body: Limited<Body>) -> Result<Bytes, ReadFailure> {
     }
 }
 
+/// Refuses a body that is compressed, or encoded in another way.
+fn require_identity(headers: &HeaderMap) -> Result<(), Problem> {
+    let named =
+        headers.get_all(CONTENT_ENCODING).iter().find(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let Some(coding) = named else { return Ok(()) };
+    let coding = String::from_utf8_lossy(coding.as_bytes());
+    let problem = not_executed(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-content-encoding",
+        "Unsupported content encoding",
+        format!("the body has Content-Encoding: {coding}; send it as it is"),
+    );
+    Err(problem.header(ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+}
+
 /// Refuses a body that does not say it is JSON.
 pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -109,7 +131,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         return Err(nul_character(bytes));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    match serde_path_to_error::deserialize::<_, T>(&mut json) {
+    match serde_path_to_error::deserialize::<_, T>(Strict(&mut json)) {
         Ok(value) => json.end().map(|()| value).map_err(|error| malformed(&error)),
         // A parser stops at the first fault; where the shape is wrong, the rest must still be JSON before
         // the shape is worth talking about.
@@ -257,6 +279,9 @@ mod tests {
         assert_eq!(fault(r#"{"lines":[{}]}"#), expect("invalid-body", "/lines/0/count"));
         assert_eq!(fault(r#"{"lines":[],"a/b":1}"#), expect("invalid-body", "/a~1b"));
         assert_eq!(fault("3"), expect("invalid-body", ""));
+        assert_eq!(fault("[[]]"), expect("invalid-body", ""));
+        assert_eq!(fault("[null,null]"), expect("invalid-body", ""));
+        assert_eq!(fault(r#"{"lines":[{"count":1},[1]]}"#), expect("invalid-body", "/lines/1"));
         assert_eq!(fault(r#"{"lines":[{"x":"a\u0000"}]}"#), expect("invalid-body", "/lines/0/x"));
     }
 

@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use super::head;
 use super::limits::BodyLimits;
 use super::problem::{Outcome, Problem};
 use crate::tasks::payload_text;
@@ -47,7 +48,7 @@ impl RequestId {
 
 /// Completes a service's routes: call it last, on everything merged.
 ///
-/// Adds the request id, a span and metrics per request, 404 and 405 problems, a 500 problem for a panic,
+/// Adds the request id, a span and metrics per request, 400, 404 and 405 problems, a 500 problem for a panic,
 /// `X-Content-Type-Options`, and a body limit for axum's own extractors.
 pub fn finish(router: Router) -> Router {
     router
@@ -89,7 +90,13 @@ async fn observe(mut request: Request, next: Next) -> Response {
     );
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(trace);
-    let answer = AssertUnwindSafe(next.run(request).instrument(span.clone())).catch_unwind().await;
+    let answer = async {
+        match head::fault(&request) {
+            Some(problem) => problem.into_response(),
+            None => next.run(request).await,
+        }
+    };
+    let answer = AssertUnwindSafe(answer.instrument(span.clone())).catch_unwind().await;
     let mut response = answer.unwrap_or_else(|payload| {
         span.in_scope(|| {
             tracing::error!(panic = payload_text(payload.as_ref()), "a handler panicked");

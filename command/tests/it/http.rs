@@ -82,6 +82,9 @@ async fn bad_requests_are_told_which_field_is_at_fault_and_never_cause_a_500() {
         ("", 415, "unsupported-media-type"),
         ("{", 400, "malformed-json"),
         ("[]", 422, "invalid-body"),
+        ("[null,null]", 422, "invalid-body"),
+        (r#"["c",[["prod-1",1]]]"#, 422, "invalid-body"),
+        (r#"["c",[{"sku":"prod-1","quantity":1}]]"#, 422, "invalid-body"),
         (r#"{"customer_id":"c"}"#, 422, "invalid-body"),
         (r#"{"customer_id":"","items":[{"sku":"a","quantity":1}]}"#, 422, "invalid-body"),
         (r#"{"customer_id":"c","items":[{"sku":"a","quantity":-1}]}"#, 422, "invalid-body"),
@@ -95,6 +98,14 @@ async fn bad_requests_are_told_which_field_is_at_fault_and_never_cause_a_500() {
         assert_eq!(response.status.as_u16(), status, "{body}: {}", response.text);
         assert!(code.is_empty() || response.json()["code"] == code, "{body}: {}", response.text);
     }
+    let nested =
+        world.post("/orders", r#"{"customer_id":"c","items":[{"sku":"prod-1","quantity":1},["prod-2",1]]}"#).await;
+    nested.is_problem(422, "invalid-body");
+    assert_eq!(nested.json()["errors"][0]["pointer"], "/items/1");
+    let gzip = world.ask("POST", "/orders", &[("content-encoding", "gzip")], ORDER).await;
+    gzip.is_problem(415, "unsupported-content-encoding");
+    assert_eq!(gzip.header("accept-encoding"), Some("identity"));
+    assert!(gzip.text.contains("gzip"), "{}", gzip.text);
     world.ask("GET", "/nothing", &[], "").await.is_problem(404, "not-found");
     let wrong_method = world.ask("DELETE", "/orders", &[], "").await;
     wrong_method.is_problem(405, "method-not-allowed");
@@ -196,6 +207,16 @@ async fn the_api_describes_itself() {
         assert!(document["paths"][path].is_object(), "{path} is not described");
     }
     assert!(world.ask("GET", "/docs/", &[], "").await.text.contains("swagger"));
+    world.ask("GET", "/docs/nothing", &[], "").await.is_problem(404, "not-found");
+    let index = world.ask("GET", "/", &[("accept", "*/*")], "").await;
+    assert_eq!((index.status, &index.json()["name"]), (StatusCode::OK, &"order-command".into()));
+    for link in index.json()["links"].as_object().unwrap().values().filter_map(|link| link.as_str()) {
+        let ours = !link.starts_with("/health") && link != "/metrics";
+        let status = world.ask("GET", link, &[], "").await.status;
+        assert!(!ours || status.is_success() || status.is_redirection(), "{link}: {status}");
+    }
+    let page = world.ask("GET", "/", &[("accept", "text/html,application/xhtml+xml,*/*;q=0.8")], "").await;
+    assert_eq!((page.status, page.header("location")), (StatusCode::SEE_OTHER, Some("/docs")));
 }
 
 #[tokio::test]

@@ -52,6 +52,10 @@ fn what_can_never_have_come_from_the_relay_is_garbage() {
     assert_garbage(b"{\"event_type\":\"OrderCreated\"");
     assert_garbage(b"\xff\xfe");
     assert_garbage(b"[]");
+    assert_garbage(br#"["OrderCreated","11111111-1111-4111-8111-111111111111",null,null,null,null]"#);
+    let item = r#"{"sku": "prod-1", "quantity": 2}"#;
+    assert!(SIX_FIELDS.contains(item), "{SIX_FIELDS}");
+    assert_garbage(SIX_FIELDS.replace(item, r#"["prod-1", 2]"#).as_bytes());
     assert_garbage("[".repeat(200_000).as_bytes());
     let six = |from: &str, to: &str| SIX_FIELDS.replace(from, to);
     assert_garbage(six("42.50", "42.505").as_bytes());

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::object;
 use crate::ids::{CustomerId, Sku};
 use crate::money::{Currency, Money};
 use crate::order::event::{
@@ -34,6 +35,7 @@ pub(crate) struct ItemV1 {
 #[derive(Deserialize)]
 pub(crate) struct OrderCreatedV1<'a> {
     pub(crate) customer_id: CustomerId,
+    #[serde(deserialize_with = "object::list")]
     pub(crate) items: Vec<ItemV1>,
     #[serde(borrow)]
     pub(crate) total: &'a RawValue,
@@ -51,7 +53,7 @@ pub(crate) struct ItemV2<'a> {
 #[derive(Deserialize)]
 pub(crate) struct OrderCreatedV2<'a> {
     pub(crate) customer_id: CustomerId,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object::list")]
     pub(crate) items: Vec<ItemV2<'a>>,
     #[serde(borrow)]
     pub(crate) total: &'a RawValue,
@@ -61,7 +63,7 @@ pub(crate) struct OrderCreatedV2<'a> {
 
 #[derive(Deserialize)]
 struct ItemsChangedV1<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object::list")]
     items: Vec<ItemV2<'a>>,
     #[serde(borrow)]
     total: &'a RawValue,
@@ -95,31 +97,31 @@ pub(super) fn decode_body(
 ) -> Result<OrderEvent, BodyError> {
     Ok(match (event_type, schema_version) {
         ("OrderCreated", 1) => {
-            let v1: OrderCreatedV1<'_> = serde_json::from_str(text)?;
+            let v1: OrderCreatedV1<'_> = object::read(text)?;
             created(upcast::order_created_v1_to_v2(v1, default_currency))?
         }
-        ("OrderCreated", 2) => created(serde_json::from_str(text)?)?,
+        ("OrderCreated", 2) => created(object::read(text)?)?,
         ("OrderItemsChanged", 1) => {
-            let body: ItemsChangedV1<'_> = serde_json::from_str(text)?;
+            let body: ItemsChangedV1<'_> = object::read(text)?;
             let (lines, total) = priced(body.items, body.total, body.currency)?;
             OrderEvent::OrderItemsChanged(OrderItemsChanged { lines, total })
         }
         ("OrderPaid", 1) => {
-            let body: AmountV1<'_> = serde_json::from_str(text)?;
+            let body: AmountV1<'_> = object::read(text)?;
             let amount = Money::parse(body.amount.get(), body.currency)?;
             OrderEvent::OrderPaid(OrderPaid { amount, payment_reference: body.payment_reference })
         }
         ("OrderShipped", 1) => {
-            let ShippedV1 { carrier, tracking_number } = serde_json::from_str(text)?;
+            let ShippedV1 { carrier, tracking_number } = object::read(text)?;
             OrderEvent::OrderShipped(OrderShipped { carrier, tracking_number })
         }
         ("OrderDelivered", 1) => OrderEvent::OrderDelivered(OrderDelivered {}),
         ("OrderCancelled", 1) => {
-            let CancelledV1 { reason } = serde_json::from_str(text)?;
+            let CancelledV1 { reason } = object::read(text)?;
             OrderEvent::OrderCancelled(OrderCancelled { reason })
         }
         ("OrderRefunded", 1) => {
-            let body: AmountV1<'_> = serde_json::from_str(text)?;
+            let body: AmountV1<'_> = object::read(text)?;
             OrderEvent::OrderRefunded(OrderRefunded { amount: Money::parse(body.amount.get(), body.currency)? })
         }
         _ => return Err(BodyError::Newer),

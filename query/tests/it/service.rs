@@ -143,6 +143,15 @@ async fn operators_have_a_listener_of_their_own(kind: Kind) {
     assert!(done.contains("\"kind\":\"retry-order\""), "{done}");
     assert!(ask(admin, "/errors/unknown-intervention").await.starts_with("HTTP/1.1 200"));
     assert!(ask(admin, "/openapi.json").await.contains("/dead-letters/retry"));
+    for (listener, name) in [(public, "\"order-query\""), (admin, "\"order-query admin\"")] {
+        let index = ask(listener, "/").await;
+        assert!(index.starts_with("HTTP/1.1 200") && index.contains(name), "{index}");
+        let index: serde_json::Value = serde_json::from_str(index.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        for link in index["links"].as_object().unwrap().values().filter_map(|link| link.as_str()) {
+            let answer = ask(listener, link).await;
+            assert!(!answer.starts_with("HTTP/1.1 4"), "{name}: {link}: {answer}");
+        }
+    }
     for path in [retry.as_str(), "/interventions"] {
         assert!(request(public, "POST", path).await.starts_with("HTTP/1.1 404"), "{path} is not for everybody");
     }

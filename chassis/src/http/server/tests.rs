@@ -15,6 +15,8 @@ use super::super::extract::RawJson;
 use super::super::problem::Problem;
 use super::*;
 
+mod heads;
+
 mod http2;
 
 mod sharing;
