@@ -44,6 +44,9 @@ mod disconnects;
 /// A commit that fails is never acknowledged.
 mod aborted_commit;
 
+/// The broker dies, stays away for a while, and comes back.
+mod broker_outage;
+
 /// Somebody deletes the topic.
 mod topic_recreated;
 

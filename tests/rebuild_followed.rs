@@ -45,6 +45,8 @@ async fn nodes_and_streams_follow_a_promotion() {
     // The one goes on where it is connected, the other one elsewhere.
     let mut there = Stream::open(&world.query, &world.http, Some(&there.last_id)).await;
     let acknowledged = load.end().await;
+    // What is acknowledged is published a moment later.
+    world.reads_equal_the_log().await;
 
     let mut logged: Vec<Position> = world.topic.positions().await;
     logged.retain(|event| event.order_id != cancelled.id);

@@ -2,8 +2,9 @@ use std::net::TcpListener;
 
 use sqlx::Connection as _;
 
+use crate::world::broker::Broker;
 use crate::world::client::TWO_AND_ONE;
-use crate::world::process::{self, Service, Spec};
+use crate::world::process::{self, Spec};
 use crate::world::{World, settings};
 
 /// Runs a program that must not start. Returns its exit code and the one thing that it says.
@@ -105,48 +106,14 @@ async fn nobody_changes_the_past_not_even_the_owner() {
 
 #[tokio::test]
 async fn commands_are_taken_without_a_broker_and_published_when_it_comes() {
-    let broker = Broker::on(settings::free_port_pair());
+    let mut broker = Broker::new();
     let mut world = World::prepare_on(broker.brokers()).await;
     world.command.start().await;
     let order = world.customer("alice").places(TWO_AND_ONE).await;
     world.query.launch();
 
-    let _broker = broker.started();
+    broker.launch();
     world.query.is_ready().await;
     world.sees(order).at(1).await;
     world.end().await;
-}
-
-/// A broker of the test's own, which comes late.
-struct Broker {
-    port: u16,
-    directory: tempfile::TempDir,
-}
-
-impl Broker {
-    fn on(port: u16) -> Self {
-        Self { port, directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn brokers(&self) -> chassis::kafka::Brokers {
-        chassis::kafka::Brokers(format!("127.0.0.1:{}", self.port))
-    }
-
-    /// Runs as long as what is returned; the directory goes with it.
-    fn started(self) -> (Service, tempfile::TempDir) {
-        let data = self.directory.path().display().to_string();
-        let mut envs = vec![("KAFKA_PORT".to_owned(), self.port.to_string())];
-        envs.extend(settings::kafka_libs().map(|libs| ("ORDER_KAFKA_LIBS".to_owned(), libs.display().to_string())));
-        let spec = Spec {
-            name: "broker".to_owned(),
-            program: settings::program("order-dev"),
-            args: vec!["--data".to_owned(), data, "kafka".to_owned()],
-            envs,
-            port: self.port,
-            directory: self.directory.path().to_path_buf(),
-        };
-        let mut broker = Service::new(spec, reqwest::Client::new());
-        broker.launch();
-        (broker, self.directory)
-    }
 }

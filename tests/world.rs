@@ -4,6 +4,7 @@
 //! published, `order-command check` agrees, the read model says what the log says, nothing is set aside, and both
 //! services drain well. A test that leaves something else behind declares it.
 
+pub(crate) mod broker;
 pub(crate) mod client;
 pub(crate) mod fold;
 pub(crate) mod generations;

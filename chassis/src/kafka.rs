@@ -84,6 +84,17 @@ pub enum Error {
         /// The offset after the last.
         high: i64,
     },
+    /// The next records of one partition cannot be read: they are damaged, or in a form that this program does not know.
+    #[error("partition {partition} cannot be read from offset {offset} on")]
+    Unreadable {
+        /// Which partition.
+        partition: i32,
+        /// Where reading stopped.
+        offset: i64,
+        /// What the library says.
+        #[source]
+        source: KafkaError,
+    },
     /// A record is larger than the topic takes. Sending it again will not help.
     #[error("record {index} of the batch is too large")]
     TooLarge {

@@ -297,7 +297,7 @@ impl Follower {
 async fn overtaken(before: Store, next: Store, progress: Progress) {
     let deadline = Instant::now() + OVERTAKE_MAX;
     // While the topic is away the old rows are as good as any, and nobody is shown less.
-    while Instant::now() < deadline || progress.topic_problem().is_some() {
+    while Instant::now() < deadline || progress.trouble().is_some_and(|trouble| trouble.blind) {
         match passed(&before, &next).await {
             Ok(true) => return,
             Ok(false) => {}

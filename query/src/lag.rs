@@ -1,23 +1,32 @@
-//! How far the projection is behind the end of the topic, and what it could not apply.
+//! What the metrics say of the projection: how far it is behind the topic, and what it could not apply.
+//!
+//! **Invariant:** a value whose source does not answer is shown as `NaN`, never as its last value and never as zero. How old
+//! the last answers are is shown beside it.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::time::Duration;
 
 use chassis::config::Kafka;
-use chassis::kafka::topic::end_offsets;
+use chassis::kafka;
+use chassis::kafka::topic::Asker;
 use chassis::telemetry::ErrorChain;
 use chrono::Utc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{LAG_EVENTS, LAG_SECONDS, LETTERS_AGE_SECONDS, LETTERS_KEPT, PARKED, PARKED_AGE_SECONDS};
-use crate::progress::Progress;
-use crate::store::Store;
+use crate::metrics::{
+    ENDS_AGE_SECONDS, LAG_EVENTS, LAG_SECONDS, LETTERS_AGE_SECONDS, LETTERS_KEPT, PARKED, PARKED_AGE_SECONDS,
+    READ_AGE_SECONDS, TOPIC_READABLE,
+};
+use crate::progress::{KNOWN_FOR, Progress};
 use crate::store::answer::Backlog;
+use crate::store::{self, Store};
 
-/// How often the ends of the partitions are asked for.
+/// How often the metrics are brought up to date.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(2);
-const MICROS_PER_MILLI: i64 = 1_000;
+/// How long the brokers and the database may take to answer. Together they keep the values that are shown fresh.
+const QUESTION_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Samples until `shutdown`.
 ///
@@ -32,46 +41,74 @@ pub async fn sample(
 ) -> Result<(), Infallible> {
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut asker = None;
     loop {
         let sampled = async {
             ticks.tick().await;
-            end_offsets(&kafka.brokers, &kafka.topic, kafka.partitions).await
+            // Beside each other: who does not answer keeps nobody else from being shown.
+            tokio::join!(
+                ends(&kafka, &mut asker),
+                in_time(store.backlog()),
+                in_time(async { if progress.is_standby() { store.checkpoints().await.map(Some) } else { Ok(None) } }),
+            )
         };
-        let ends = tokio::select! {
+        let (ends, backlog, checkpoints) = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            ends = sampled => ends,
+            sampled = sampled => sampled,
         };
-        match ends {
-            Ok(ends) => progress.ends(&ends),
-            // The projector says so loudly; here the last sample stands.
-            Err(error) => tracing::debug!(error = %ErrorChain(&error), "the ends of the partitions are not known now"),
+        // What another node has applied is known from what it stored.
+        if let Some(Some(checkpoints)) = checkpoints {
+            progress.applied(&checkpoints);
         }
-        if progress.is_standby() {
-            follow(&store, &progress).await;
+        if let Some(ends) = ends {
+            progress.ends(&ends);
         }
         show(&progress);
-        match store.backlog().await {
-            Ok(backlog) => show_backlog(backlog),
-            Err(error) => tracing::debug!(error = %ErrorChain(&error), "what waits is not known now"),
-        }
+        show_backlog(backlog);
     }
 }
 
-/// What another node has applied is known from what it stored.
-async fn follow(store: &Store, progress: &Progress) {
-    match store.checkpoints().await {
-        Ok(checkpoints) => progress.applied(&checkpoints),
-        Err(error) => tracing::debug!(error = %ErrorChain(&error), "the checkpoints are not known now"),
+/// Where the partitions end; none when the brokers do not tell. The projector says so loudly.
+async fn ends(kafka: &Kafka, asker: &mut Option<Asker>) -> Option<Vec<(i64, i64)>> {
+    let asked = async {
+        if asker.is_none() {
+            *asker = Some(Asker::connect(&kafka.brokers)?.within(QUESTION_TIMEOUT));
+        }
+        match asker {
+            Some(asker) => asker.end_offsets(&kafka.topic, kafka.partitions).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let ends: Result<_, kafka::Error> = asked.await;
+    ends.inspect_err(
+        |error| tracing::debug!(error = %ErrorChain(error), "the ends of the partitions are not known now"),
+    )
+    .ok()
+}
+
+/// The database's answer; none when it fails or takes too long.
+async fn in_time<T>(question: impl Future<Output = Result<T, store::Error>>) -> Option<T> {
+    match timeout(QUESTION_TIMEOUT, question).await {
+        Ok(Ok(answer)) => Some(answer),
+        Ok(Err(error)) => {
+            tracing::debug!(error = %ErrorChain(&error), "the read model does not answer now");
+            None
+        }
+        Err(_elapsed) => None,
     }
 }
 
 /// From the tables themselves, so every node tells the same, and a restart forgets nothing.
-fn show_backlog(backlog: Backlog) {
-    let count = |number: i64| f64::from(i32::try_from(number).unwrap_or(i32::MAX));
-    metrics::gauge!(PARKED).set(count(backlog.parked));
-    metrics::gauge!(LETTERS_KEPT).set(count(backlog.dead_letters));
-    metrics::gauge!(PARKED_AGE_SECONDS).set(backlog.oldest_parked_micros.map_or(0.0, age_s));
-    metrics::gauge!(LETTERS_AGE_SECONDS).set(backlog.oldest_letter_micros.map_or(0.0, age_s));
+fn show_backlog(backlog: Option<Backlog>) {
+    let shown = |value: fn(&Backlog) -> f64| backlog.as_ref().map_or(f64::NAN, value);
+    metrics::gauge!(PARKED).set(shown(|backlog| count(backlog.parked)));
+    metrics::gauge!(LETTERS_KEPT).set(shown(|backlog| count(backlog.dead_letters)));
+    metrics::gauge!(PARKED_AGE_SECONDS).set(shown(|backlog| backlog.oldest_parked_micros.map_or(0.0, age_s)));
+    metrics::gauge!(LETTERS_AGE_SECONDS).set(shown(|backlog| backlog.oldest_letter_micros.map_or(0.0, age_s)));
+}
+
+fn count(number: i64) -> f64 {
+    f64::from(i32::try_from(number).unwrap_or(i32::MAX))
 }
 
 /// How long ago that was, in seconds.
@@ -81,15 +118,23 @@ pub(crate) fn age_s(since_micros: i64) -> f64 {
 }
 
 fn show(progress: &Progress) {
-    let mut behind = false;
     for partition in progress.partitions() {
-        let lag = partition.lag();
-        behind |= lag > 0;
-        let shown = f64::from(i32::try_from(lag).unwrap_or(i32::MAX));
+        let shown = partition.lag.map_or(f64::NAN, count);
         metrics::gauge!(LAG_EVENTS, "partition" => partition.partition.to_string()).set(shown);
     }
-    let age = progress.newest_event_micros().map(|newest| Utc::now().timestamp_micros().saturating_sub(newest).max(0));
-    let age_ms = age.filter(|_age| behind).map_or(0, |age| age / MICROS_PER_MILLI);
-    let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
-    metrics::gauge!(LAG_SECONDS).set(age.as_secs_f64());
+    let known = progress.knowledge();
+    metrics::gauge!(LAG_SECONDS).set(known.behind.map_or(f64::NAN, |behind| behind.as_secs_f64()));
+    metrics::gauge!(ENDS_AGE_SECONDS).set(known.ends_age.as_secs_f64());
+    let standby = progress.is_standby();
+    let read_age = if standby { f64::NAN } else { known.read_age.as_secs_f64() };
+    metrics::gauge!(READ_AGE_SECONDS).set(read_age);
+    let readable = match progress.trouble() {
+        // Another node's to know.
+        _ if standby => f64::NAN,
+        Some(_trouble) => 0.0,
+        // Nothing was said for too long: the projector itself is busy or hangs.
+        None if known.read_age > KNOWN_FOR => f64::NAN,
+        None => 1.0,
+    };
+    metrics::gauge!(TOPIC_READABLE).set(readable);
 }

@@ -2,10 +2,15 @@
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-/// Events behind the end of the topic, by partition.
+/// Events behind the end of the topic, by partition; NaN while that is not known.
 pub const LAG_EVENTS: &str = "orders_projection_lag_events";
-/// Age of the newest applied event while behind; zero when caught up.
+/// How long the oldest event that is not applied has waited, by this process's own clock; zero when caught up, NaN while
+/// that is not known.
 pub const LAG_SECONDS: &str = "orders_projection_lag_seconds";
+/// How long ago the ends of the partitions were last known.
+pub const ENDS_AGE_SECONDS: &str = "orders_projection_ends_age_seconds";
+/// How long ago the brokers last answered the projector; NaN on a node that does not project.
+pub const READ_AGE_SECONDS: &str = "orders_projection_read_age_seconds";
 /// Events applied.
 pub const APPLIED: &str = "orders_projection_applied_total";
 /// Events that were applied, or waited, already.
@@ -30,7 +35,7 @@ pub const STEP_SECONDS: &str = "orders_projection_step_seconds";
 pub const STEP_FAILURES: &str = "orders_projection_step_failures_total";
 /// How often the topic turned out not to be the one that was applied.
 pub const RESTARTS_FROM_ZERO: &str = "orders_projection_restarts_from_zero_total";
-/// One while the topic can be read, zero while it cannot.
+/// One while the topic can be read, zero while it or a part of it cannot, NaN while that is not known.
 pub const TOPIC_READABLE: &str = "orders_projection_topic_readable";
 /// Streams that were closed because the client took nothing.
 pub const STREAMS_CUT: &str = "orders_streams_cut_total";
@@ -55,8 +60,10 @@ pub const OWNER: &str = "orders_projection_owner";
 /// Tells the recorder what the metrics mean, and shows the counters from the start: a counter that appears with its
 /// first event hides that event from a rate.
 pub fn describe() {
-    describe_gauge!(LAG_EVENTS, Unit::Count, "events behind the end of the topic");
-    describe_gauge!(LAG_SECONDS, Unit::Seconds, "age of the newest applied event while behind, else zero");
+    describe_gauge!(LAG_EVENTS, Unit::Count, "events behind the end of the topic, NaN while unknown");
+    describe_gauge!(LAG_SECONDS, Unit::Seconds, "how long the oldest event not applied has waited, NaN while unknown");
+    describe_gauge!(ENDS_AGE_SECONDS, Unit::Seconds, "how long ago the ends of the partitions were last known");
+    describe_gauge!(READ_AGE_SECONDS, Unit::Seconds, "how long ago the brokers last answered the projector");
     describe_gauge!(PARKED, Unit::Count, "events that wait for another event or for a newer program");
     describe_gauge!(TOPIC_READABLE, Unit::Count, "one while the topic can be read");
     describe_gauge!(PARKED_AGE_SECONDS, Unit::Seconds, "age of the event that waits longest");

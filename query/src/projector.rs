@@ -67,6 +67,8 @@ pub struct Projector {
     healing: Option<Healing>,
     /// Wishes that are with the healer.
     asked: BTreeSet<Uuid>,
+    /// The kind of trouble that was told last, until the topic can be read again, and whether it was told as a warning.
+    told_trouble: Option<(&'static str, bool)>,
 }
 
 /// What a step did.
@@ -118,6 +120,7 @@ impl Projector {
             look_at: Instant::now(),
             healing: None,
             asked: BTreeSet::new(),
+            told_trouble: None,
         }
     }
 
@@ -143,6 +146,13 @@ impl Projector {
     /// How far the partitions are applied.
     pub fn checkpoints(&self) -> &Checkpoints {
         &self.checkpoints
+    }
+
+    /// The next offset of a partition, as far as it is known: behind what was applied, and behind control records.
+    pub fn position(&self, partition: i32) -> Option<i64> {
+        let known = self.checkpoints.partitions.iter().find(|known| known.partition == partition);
+        let read = self.reader.positions().into_iter().find(|(read, _position)| *read == partition);
+        known.map(|known| known.next_offset()).max(read.map(|(_partition, position)| position))
     }
 
     /// Stops reading and closes the database. The right to write goes with it.

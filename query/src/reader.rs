@@ -5,21 +5,29 @@
 
 mod ahead;
 
+mod look;
+
+mod trouble;
+
 use std::future::pending;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use chassis::kafka::consumer::{Consumer, record_at};
-use chassis::kafka::topic::{Unfit, end_offsets, verify};
+use chassis::kafka::topic::{Asker, Drift, Unfit};
 use chassis::kafka::{self, Brokers, TopicSpec};
 use domain::{Currency, schema};
 use futures_util::future::try_join_all;
 use thiserror::Error;
-use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::{Instant, sleep_until};
 
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin, Proof};
 use crate::intake::{Incoming, Record};
 use ahead::Ahead;
+use look::Look;
+use trouble::Away;
+
+pub use trouble::Trouble;
 
 /// The most records of one batch. SQLite writes a page of a table once in a transaction, however many of the rows that the
 /// transaction writes are on it.
@@ -29,8 +37,10 @@ pub const BATCH_RECORDS_MAX: usize = 16_000;
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a poll waits for a first record.
 const POLL_WAIT: Duration = Duration::from_millis(500);
-/// How often the topic is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long each question of a survey may take. Brokers that do not answer are told of after that, and asked again.
+const SURVEY_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the topic may have records for us, and none come, before the consumer is replaced.
+const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// Why the topic cannot be read now.
 #[derive(Debug, Error)]
@@ -41,7 +51,7 @@ pub enum NotReadable {
         /// Which.
         topic: String,
     },
-    /// It would lose or reorder events, or cannot be verified.
+    /// It would lose or reorder events.
     #[error("the topic cannot be relied on")]
     Unfit(#[source] Unfit),
     /// The brokers do not answer, or not well.
@@ -69,7 +79,8 @@ impl From<Unfit> for NotReadable {
     fn from(unfit: Unfit) -> Self {
         match unfit {
             Unfit::Missing { topic } => Self::Missing { topic },
-            unfit => Self::Unfit(unfit),
+            Unfit::Unverified(error) => error.into(),
+            unfit @ Unfit::Drift(_) => Self::Unfit(unfit),
         }
     }
 }
@@ -93,11 +104,9 @@ pub enum News {
     Records(Vec<Incoming>),
     /// The topic was looked at and is the one that was read so far.
     Same(Option<Proof>),
+    /// The brokers did not answer a look at the topic. Records come as soon as they answer again.
+    Unanswered,
 }
-
-/// A look at the topic, beside the reading: it takes some questions to the brokers and a connection of its own, and whoever
-/// waits for a command of theirs would wait for all of it.
-type Look = AbortOnDropHandle<Result<Option<Proof>, NotReadable>>;
 
 /// The reading end of the topic.
 #[derive(Debug)]
@@ -109,12 +118,22 @@ pub struct TopicReader {
     ahead: Option<Ahead>,
     /// What it came back with.
     ready: Option<ahead::Read>,
+    /// The client for questions, from the first one on.
+    asker: OnceLock<Asker>,
     next_look: Instant,
     look: Option<Look>,
     /// Something went wrong, which may have been more than it seems: nothing is read before the topic was looked at.
     doubtful: bool,
     /// The checkpoint that the next look looks up.
     turn: usize,
+    /// The brokers do not answer.
+    away: Option<Away>,
+    /// The topic has lost a property that it had when reading began.
+    drift: Option<Drift>,
+    /// When the settings of the topic are to be verified again.
+    next_verify: Instant,
+    /// Since when looks show that the topic has more for us, and nothing comes.
+    waits_since: Option<Instant>,
 }
 
 impl TopicReader {
@@ -126,17 +145,31 @@ impl TopicReader {
             consumer: None,
             ahead: None,
             ready: None,
+            asker: OnceLock::new(),
             next_look: Instant::now(),
             look: None,
             doubtful: false,
             turn: 0,
+            away: None,
+            drift: None,
+            next_verify: Instant::now(),
+            waits_since: None,
         }
     }
 
     /// Another reader of this topic, to survey it.
     #[must_use]
     pub fn surveyor(&self) -> Self {
-        Self::new(self.brokers.clone(), self.spec.clone())
+        Self { asker: self.asker.clone(), ..Self::new(self.brokers.clone(), self.spec.clone()) }
+    }
+
+    /// The client for questions; its connections stay open.
+    fn asker(&self) -> Result<Asker, kafka::Error> {
+        if let Some(asker) = self.asker.get() {
+            return Ok(asker.clone());
+        }
+        let made = Asker::for_readers(&self.brokers)?;
+        Ok(self.asker.get_or_init(|| made).clone())
     }
 
     /// The topic's name.
@@ -149,12 +182,22 @@ impl TopicReader {
         self.consumer.is_some() || self.ahead.is_some()
     }
 
+    /// The next offset of each partition while nothing that was read is left to apply: behind control records too, which no
+    /// checkpoint shows. None while it does not read.
+    pub fn positions(&self) -> Vec<(i32, i64)> {
+        let Some(consumer) = self.consumer.as_ref().filter(|_consumer| self.ready.is_none()) else { return Vec::new() };
+        let position = |partition| Some((partition, consumer.position(partition)?));
+        (0..self.spec.partitions).filter_map(position).collect()
+    }
+
     /// Stops reading; the next reading starts with [`TopicReader::survey`].
     pub fn close(&mut self) {
         self.consumer = None;
         self.ahead = None;
         self.ready = None;
         self.look = None;
+        self.away = None;
+        self.waits_since = None;
     }
 
     /// Verifies the topic and finds where reading starts: where the checkpoints say, or at the beginning when they are
@@ -164,10 +207,11 @@ impl TopicReader {
     ///
     /// When the topic is missing or unfit, or the brokers do not answer.
     pub async fn survey(&self, checkpoints: &Checkpoints) -> Result<Opening, NotReadable> {
-        let verified = verify(&self.brokers, &self.spec).await?;
+        let asker = self.asker()?.within(SURVEY_TIMEOUT);
+        let verified = asker.verify(&self.spec).await?;
         let topic = &self.spec.name;
         let origin = Origin { cluster_id: verified.cluster_id.unwrap_or_default(), topic: topic.clone() };
-        let ends = end_offsets(&self.brokers, topic, self.spec.partitions).await?;
+        let ends = asker.end_offsets(topic, self.spec.partitions).await?;
         let replaced = self.replaced(checkpoints, &origin, &ends).await?;
         let mut positions = Vec::with_capacity(ends.len());
         let mut beheaded = Vec::new();
@@ -196,11 +240,15 @@ impl TopicReader {
         self.close();
         self.consumer = Some(consumer);
         self.doubtful = false;
-        self.next_look = Instant::now() + LOOK_INTERVAL;
+        self.drift = None;
+        self.next_look = Instant::now() + look::INTERVAL;
+        self.next_verify = Instant::now() + look::VERIFY_INTERVAL;
         Ok(())
     }
 
     /// Waits for records, or for the end of a look at the topic. Messages that name no currency are in `default_currency`. Dropping this future loses nothing.
+    ///
+    /// Brokers that do not answer are no error: see [`TopicReader::trouble`].
     ///
     /// # Errors
     ///
@@ -208,10 +256,10 @@ impl TopicReader {
     /// [`NotReadable::Replaced`] when it is another topic than the one that was read.
     pub async fn next(&mut self, default_currency: Currency) -> Result<News, NotReadable> {
         self.catch_up().await?;
-        let Self { consumer: Some(consumer), look, ready, doubtful, .. } = self else {
+        let Self { consumer: Some(consumer), look, ready, doubtful, next_look, .. } = self else {
             return Ok(News::Records(Vec::new()));
         };
-        let polls = !*doubtful;
+        let (polls, looks, next_look) = (!*doubtful, look.is_some(), *next_look);
         let looked = async {
             match look {
                 Some(look) => look.await,
@@ -233,53 +281,36 @@ impl TopicReader {
             biased;
             looked = looked => {
                 self.look = None;
-                self.doubtful = false;
-                self.next_look = Instant::now() + LOOK_INTERVAL;
                 let thread = |source| kafka::Error::Thread { doing: "looking at the topic", source };
-                Ok(News::Same(looked.map_err(thread)??))
+                self.learn(looked.map_err(thread)?)
             }
             read = read, if polls => match read {
-                Ok(records) => Ok(News::Records(records)),
+                Ok(records) => {
+                    self.has_read(records.len());
+                    Ok(News::Records(records))
+                }
                 Err(error) => {
                     // A look that began before says nothing of what has happened.
                     self.look = None;
                     self.doubtful = true;
+                    self.next_look = Instant::now();
                     Err(error.into())
                 }
             },
+            () = sleep_until(next_look), if !polls && !looks => Ok(News::Records(Vec::new())),
         }
     }
 
-    /// Begins to look whether the topic is still the one that was read, when it is time to; [`TopicReader::next`] tells
-    /// what was found.
-    ///
-    /// Every partition must reach to our position; and one of them in turn must still have the record that was there
-    /// at the last look.
-    pub fn look(&mut self, checkpoints: &Checkpoints) {
+    fn has_read(&mut self, records: usize) {
         let Some(consumer) = &self.consumer else { return };
-        if self.look.is_some() || !(self.doubtful || Instant::now() >= self.next_look) {
-            return;
+        if records > 0 {
+            self.waits_since = None;
+            self.away = None;
         }
-        let positions = (0..self.spec.partitions)
-            .map(|partition| (partition, consumer.position(partition).unwrap_or(0), consumer.watermarks(partition)));
-        let positions: Vec<_> = positions.collect();
-        self.turn = self.turn.wrapping_add(1);
-        let turn = self.turn.checked_rem(checkpoints.partitions.len());
-        let checkpoint = turn.and_then(|turn| checkpoints.partitions.get(turn)).copied();
-        let surveyor = self.surveyor();
-        self.look = Some(AbortOnDropHandle::new(tokio::spawn(async move {
-            for (partition, position, watermarks) in positions {
-                let (_low, high) = watermarks.await?;
-                if high < position {
-                    return Err(NotReadable::Replaced { reason: ends_before(partition, high, position) });
-                }
-            }
-            let Some(Checkpoint { partition, last, proven }) = checkpoint else { return Ok(None) };
-            match surveyor.contradiction(partition, proven).await? {
-                Some(reason) => Err(NotReadable::Replaced { reason }),
-                None => Ok(Some(Proof { partition, anchor: last })),
-            }
-        })));
+        if consumer.outage().is_some() {
+            // Where nothing happens no fetch shows that the brokers are back, but an answer does.
+            self.next_look = self.next_look.min(Instant::now() + look::RETRY_INTERVAL);
+        }
     }
 
     /// What shows that the checkpoints are about another log, if anything does.
@@ -329,51 +360,4 @@ fn ends_before(partition: i32, high: i64, position: i64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use chassis::kafka::producer::{Outgoing, Producer};
-    use chassis::kafka::topic::ensure;
-    use chassis::testkit;
-    use tokio::net::TcpListener;
-    use tokio::time::timeout;
-
-    use super::*;
-
-    const WHOLE_TEST: Duration = Duration::from_secs(8);
-
-    async fn publish(spec: &TopicSpec) {
-        let producer = Producer::connect(&testkit::brokers(), "test").unwrap();
-        let record = Outgoing { key: b"k", payload: b"{}", headers: Vec::new(), partition: Some(0) };
-        producer.send_batch(&spec.name, &[record], WHOLE_TEST).await.unwrap();
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn records_do_not_wait_for_a_look_at_the_topic() {
-        let spec = TopicSpec { name: testkit::topic("looking"), partitions: 1, replication: 1 };
-        ensure(&testkit::brokers(), &spec).await.unwrap();
-        publish(&spec).await;
-        let mut reader = TopicReader::new(testkit::brokers(), spec.clone());
-        let opening = reader.survey(&Checkpoints::default()).await.unwrap();
-        reader.open(&opening).unwrap();
-        // Whoever looks is connected and never answered.
-        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        reader.brokers = Brokers(silent.local_addr().unwrap().to_string());
-        reader.next_look = Instant::now();
-        let anchor = Anchor { offset: 0, digest: schema::digest(b"{}") };
-        let partitions = vec![Checkpoint { partition: 0, last: anchor, proven: anchor }];
-        reader.look(&Checkpoints { of: Some(opening.origin), partitions });
-        let mut read = 0;
-        let reading = async {
-            while read < 2 {
-                let News::Records(records) = reader.next("USD".parse().unwrap()).await.unwrap() else {
-                    panic!("nobody answered")
-                };
-                if read == 0 && !records.is_empty() {
-                    publish(&spec).await;
-                }
-                read += records.len();
-            }
-        };
-        timeout(WHOLE_TEST, reading).await.unwrap();
-        assert!(reader.look.is_some(), "it goes on");
-    }
-}
+mod tests;

@@ -41,7 +41,9 @@ pub use error::Error;
 use making::{Making, REST};
 pub use told::{Phase, Told};
 
-/// How long the topic may be away while it is read.
+/// How long the brokers may be away. What is built is kept, so waiting costs nothing.
+const AWAY_MAX: Duration = Duration::from_secs(1_800);
+/// How long the topic may lack what the log has told, or may stop in the middle of the second reading.
 const TOPIC_WAIT_MAX: Duration = Duration::from_secs(120);
 /// How often the progress is told.
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
@@ -85,7 +87,7 @@ impl Rebuild {
             return Err(Error::NoLog);
         }
         if self.source == Source::Topic {
-            self.refuse_truncated().await?;
+            self.refuse_truncated(shutdown).await?;
         }
         let live = self.generations.live().await?;
         let number = self.place(live).await?;
@@ -228,7 +230,7 @@ impl Rebuild {
     async fn read_topic(&self, making: &mut Making, shutdown: &CancellationToken) -> Result<(), Error> {
         let started = Instant::now();
         let mut away_since: Option<Instant> = None;
-        let mut ends = self.ends().await?;
+        let mut ends = self.ends(shutdown).await?;
         loop {
             stopping(shutdown)?;
             match making.projector.step().await {
@@ -237,13 +239,16 @@ impl Rebuild {
                     making.read += u64::try_from(seen).unwrap_or(0) + summary.duplicates;
                     away_since = None;
                 }
-                Ok(Step::Idle) => away_since = None,
-                Ok(Step::Waiting) => {
+                // A reader whose brokers are away idles, and goes on by itself.
+                Ok(Step::Idle) if making.progress.trouble().is_none() => away_since = None,
+                Ok(step @ (Step::Idle | Step::Waiting)) => {
                     let since = *away_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > TOPIC_WAIT_MAX {
+                    if since.elapsed() > AWAY_MAX {
                         return Err(Error::Topic(making.progress.topic_problem().unwrap_or_default()));
                     }
-                    sleep(REST).await;
+                    if step == Step::Waiting {
+                        sleep(REST).await;
+                    }
                 }
                 Ok(Step::Standby) | Err(store::Error::Superseded) => return Err(Error::Busy { number: making.number }),
                 Err(error) => return Err(error.into()),
@@ -254,7 +259,7 @@ impl Rebuild {
             if done < total {
                 continue;
             }
-            ends = self.ends().await?;
+            ends = self.ends(shutdown).await?;
             let (done, total) = making.place_in(&ends);
             if total - done < i64::try_from(BATCH_RECORDS_MAX).unwrap_or(i64::MAX) {
                 making.reading += started.elapsed();

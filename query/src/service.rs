@@ -24,7 +24,7 @@ use crate::freshness::Freshness;
 use crate::lag;
 use crate::log::{LogClient, LogError};
 use crate::metrics;
-use crate::progress::Progress;
+use crate::progress::{KNOWN_FOR, Progress};
 use crate::rebuild::works::Works;
 use crate::store::desk::Desk;
 use crate::store::{self, Generations, Store};
@@ -201,9 +201,31 @@ fn health(store: &Store, progress: &Progress) -> Health {
     health.register("topic", move || {
         // Once verified, a topic that is away makes answers old, not wrong: they are served on. Where another node
         // reads it, this one serves what that one wrote.
-        let waiting = (!verified.was_verified() && !verified.is_standby())
-            .then(|| verified.topic_problem().unwrap_or_else(|| "not verified yet".to_owned()));
-        async move { waiting.map_or(Ok(()), Err) }
+        let waiting = !verified.was_verified() && !verified.is_standby();
+        let problem = match verified.trouble() {
+            // What is refused at the start is refused later, too: events may be where nobody reads, or be lost.
+            Some(trouble) if waiting || trouble.kind == "unfit" => Some(trouble.why),
+            None if waiting => Some("not verified yet".to_owned()),
+            _ => None,
+        };
+        async move { problem.map_or(Ok(()), Err) }
+    });
+    let fresh = progress.clone();
+    health.warn("freshness", move || {
+        let stale = stale(&fresh);
+        async move { stale.map_or(Ok(()), Err) }
+    });
+    let known = progress.clone();
+    health.tell("projection", move || {
+        let (knowledge, standby) = (known.knowledge(), known.is_standby());
+        async move {
+            json!({
+                "lag": knowledge.lag,
+                "behind_s": knowledge.behind.map(|behind| behind.as_secs()),
+                "read_age_s": (!standby).then_some(knowledge.read_age.as_secs()),
+                "ends_age_s": knowledge.ends_age.as_secs(),
+            })
+        }
     });
     let counting = store.clone();
     health.tell("not_applied", move || {
@@ -227,6 +249,22 @@ fn health(store: &Store, progress: &Progress) -> Health {
         async move { failure.map_or(Ok(()), Err) }
     });
     health
+}
+
+/// Why what is served may be old, and since when; none while it is known to be fresh.
+fn stale(progress: &Progress) -> Option<String> {
+    let known = progress.knowledge();
+    let (read, ends) = (known.read_age.as_secs(), known.ends_age.as_secs());
+    if let Some(trouble) = progress.trouble() {
+        return Some(format!("{}; the brokers last answered {read} s ago", trouble.why));
+    }
+    if !progress.is_standby() && known.read_age > KNOWN_FOR {
+        return Some(format!("the topic was last read {read} s ago"));
+    }
+    if known.ends_age > KNOWN_FOR {
+        return Some(format!("where the topic ends was last known {ends} s ago"));
+    }
+    known.lag.is_none().then(|| "how far the read model is behind is not known".to_owned())
 }
 
 /// Reads the whole file once, beside serving (rules R17).

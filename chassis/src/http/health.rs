@@ -24,6 +24,15 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
+/// What a failing check means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    /// The process cannot do its work.
+    Vital,
+    /// It does its work, but not as well as it should.
+    Minor,
+}
+
 type Fact = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Value> + Send>> + Send + Sync>;
 
 /// The health of a process; clones share it.
@@ -34,7 +43,7 @@ pub struct Health {
 
 #[derive(Default)]
 struct Inner {
-    checks: Mutex<Vec<(&'static str, Check)>>,
+    checks: Mutex<Vec<(&'static str, Weight, Check)>>,
     facts: Mutex<Vec<(&'static str, Fact)>>,
     draining: AtomicBool,
     started: AtomicBool,
@@ -59,8 +68,26 @@ impl Health {
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
+        self.add(name, Weight::Vital, check);
+    }
+
+    /// As [`Health::register`], for what makes the process worse and not useless, such as data that is old: while this check
+    /// fails the process is ready, and says that it is `degraded` and why.
+    pub fn warn<F, Fut>(&self, name: &'static str, check: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.add(name, Weight::Minor, check);
+    }
+
+    fn add<F, Fut>(&self, name: &'static str, weight: Weight, check: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
         let check: Check = Arc::new(move || Box::pin(check()));
-        self.checks().push((name, check));
+        self.checks().push((name, weight, check));
     }
 
     /// Adds a fact to what readiness shows: something that people should know and that makes nobody unready. It has one
@@ -85,7 +112,7 @@ impl Health {
         self.inner.draining.load(Ordering::Acquire)
     }
 
-    /// Serves `/health/live` (200 while the process lives), `/health/ready` (200 when every check passes)
+    /// Serves `/health/live` (200 while the process lives), `/health/ready` (200 when every vital check passes)
     /// and `/health/startup` (200 once it was ready for the first time).
     pub fn router(&self) -> Router {
         let (ready, startup) = (self.clone(), self.clone());
@@ -95,39 +122,49 @@ impl Health {
             .route("/health/startup", get(move || async move { startup.startup().await }))
     }
 
-    fn checks(&self) -> std::sync::MutexGuard<'_, Vec<(&'static str, Check)>> {
+    fn checks(&self) -> std::sync::MutexGuard<'_, Vec<(&'static str, Weight, Check)>> {
         // A list of checks is whole even when somebody panicked beside it.
         self.inner.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ready(&self) -> Response {
         let checks = self.checks().clone();
-        let results = join_all(checks.iter().map(|(name, check)| async move {
+        let facts = self.inner.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let checked = join_all(checks.iter().map(|(name, weight, check)| async move {
             let result = match tokio::time::timeout(CHECK_TIMEOUT, check()).await {
                 Ok(result) => result,
                 Err(_elapsed) => Err(format!("no answer within {} ms", CHECK_TIMEOUT.as_millis())),
             };
-            (*name, result)
-        }))
-        .await;
-        let mut ready = !self.is_draining();
+            (*name, *weight, result)
+        }));
+        let told = join_all(
+            facts
+                .iter()
+                .map(|(name, fact)| async move { (*name, tokio::time::timeout(CHECK_TIMEOUT, fact()).await.ok()) }),
+        );
+        // Beside each other, so that the whole answer has one second.
+        let (results, told) = tokio::join!(checked, told);
+        let (mut ready, mut degraded) = (!self.is_draining(), false);
         let mut shown = Map::new();
-        for (name, result) in results {
-            ready &= result.is_ok();
+        for (name, weight, result) in results {
+            match weight {
+                Weight::Vital => ready &= result.is_ok(),
+                Weight::Minor => degraded |= result.is_err(),
+            }
             shown.insert(name.to_owned(), Value::String(result.err().unwrap_or_else(|| "ok".to_owned())));
         }
         if ready {
             self.inner.started.store(true, Ordering::Release);
         }
         let (code, status) = match (ready, self.is_draining()) {
+            (true, _) if degraded => (StatusCode::OK, "degraded"),
             (true, _) => (StatusCode::OK, "ready"),
             (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not-ready"),
         };
         let mut document = json!({ "status": status, "checks": shown });
-        let facts = self.inner.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for (name, fact) in facts {
-            if let Ok(fact) = tokio::time::timeout(CHECK_TIMEOUT, fact()).await {
+        for (name, fact) in told {
+            if let Some(fact) = fact {
                 document[name] = fact;
             }
         }
@@ -241,6 +278,29 @@ mod tests {
         health.draining();
         let (status, body) = ask(&health, "/health/ready").await;
         assert_eq!((status, &body["status"]), (503, &json!("draining")));
+    }
+
+    #[tokio::test]
+    async fn a_minor_check_that_fails_degrades_and_makes_nobody_unready() {
+        let health = Health::new();
+        health.register("database", || async { Ok(()) });
+        health.warn("freshness", || async { Err("37 s old".to_owned()) });
+        let (status, body) = ask(&health, "/health/ready").await;
+        assert_eq!((status, &body["status"]), (200, &json!("degraded")));
+        assert_eq!(body["checks"], json!({ "database": "ok", "freshness": "37 s old" }));
+        assert_eq!(ask(&health, "/health/startup").await.0, 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn facts_and_checks_that_hang_take_one_second_together() {
+        let health = Health::new();
+        health.register("broker", std::future::pending);
+        health.tell("one", std::future::pending);
+        health.tell("other", std::future::pending);
+        let begun = tokio::time::Instant::now();
+        let (status, body) = ask(&health, "/health/ready").await;
+        assert_eq!((status, body.get("one")), (503, None));
+        assert_eq!(begun.elapsed().as_secs(), CHECK_TIMEOUT.as_secs());
     }
 
     #[tokio::test(start_paused = true)]

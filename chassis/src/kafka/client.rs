@@ -7,12 +7,17 @@ use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 
 use super::{Brokers, Error};
 
 /// How long one question to the cluster may take.
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest rest between two attempts to connect: a broker that is back is used after this long.
+const RECONNECT_REST_MAX_MS: &str = "250";
+/// How long one attempt to connect may take. A host that drops packets is tried again after it; the default is 30 s.
+const CONNECT_TIMEOUT_MS: &str = "3000";
 
 /// Settings of every client.
 pub(super) fn config(brokers: &Brokers, client_id: &str) -> ClientConfig {
@@ -26,7 +31,8 @@ pub(super) fn config(brokers: &Brokers, client_id: &str) -> ClientConfig {
         .set("statistics.interval.ms", "0")
         // A broker that is back is used at once rather than after the default ten seconds.
         .set("reconnect.backoff.ms", "50")
-        .set("reconnect.backoff.max.ms", "1000")
+        .set("reconnect.backoff.max.ms", RECONNECT_REST_MAX_MS)
+        .set("socket.connection.setup.timeout.ms", CONNECT_TIMEOUT_MS)
         // A topic that does not exist is told after this long; the default is half a minute.
         .set("topic.metadata.propagation.max.ms", "5000")
         .set("socket.nagle.disable", "true")
@@ -35,7 +41,8 @@ pub(super) fn config(brokers: &Brokers, client_id: &str) -> ClientConfig {
     config
 }
 
-/// Where a client's own words go. What concerns an operator reaches the caller as an [`Error`]; the rest is background.
+/// The log output of a client. What an operator has to know reaches the caller as an [`Error`] or an
+/// [`Outage`](super::consumer::Outage), who says it once. The library says it again for each connection and each attempt.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Words;
 
@@ -45,20 +52,16 @@ impl ClientContext for Words {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(facility, "librdkafka: {message}");
             }
-            // The library calls everything that it will try again a warning or an error.
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(facility, "librdkafka: {message}");
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
+            RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning
+            | RDKafkaLogLevel::Notice
+            | RDKafkaLogLevel::Info
+            | RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // The end of a partition is no error: it is how a consumer learns that it has caught up.
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-            return;
-        }
-        tracing::warn!(%error, "librdkafka: {reason}");
+        tracing::debug!(%error, "librdkafka: {reason}");
     }
 }
 

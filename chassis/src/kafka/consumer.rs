@@ -3,61 +3,83 @@
 //! Positions live in the read model's database, in the same transaction as what they stand for. There is no
 //! consumer group: no rebalance, no committed offset, no record for a partition that is not ours any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod event;
+
+mod message;
+
+mod one;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, StreamConsumer};
+use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::time::{Instant, timeout_at};
 
 use super::client::{ASK_TIMEOUT, OffThread, Words, blocking, config};
 use super::{Brokers, Error};
+use event::{Event, Queues};
+
+pub use message::Message;
+pub use one::{last_record, record_at};
 
 const POLLING: &str = "polling";
 const WATERMARKS: &str = "reading watermarks";
-const ANCHOR: &str = "reading one record";
+/// Records, and kilobytes of them, that are fetched ahead of the application, over all partitions.
+const AHEAD_RECORDS: usize = 20_000;
+const AHEAD_KBYTES: usize = 16_384;
+/// The least of that for one partition.
+const AHEAD_RECORDS_MIN: usize = 100;
+const AHEAD_KBYTES_MIN: usize = 1_024;
 
-/// One record of the topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
-    /// Its key, if it has one.
-    pub key: Option<Vec<u8>>,
-    /// Its value, byte for byte; `None` is a tombstone.
-    pub payload: Option<Vec<u8>>,
-    /// Its headers, in order; a header without a value has an empty one.
-    pub headers: Vec<(String, Vec<u8>)>,
-    /// When it was published, in milliseconds since 1970, if known.
-    pub timestamp_ms: Option<i64>,
+/// A time in which no broker can be reached.
+#[derive(Debug, Clone)]
+pub struct Outage {
+    /// When it began.
+    pub since: Instant,
+    /// What the library says.
+    pub why: KafkaError,
 }
 
-impl Message {
-    /// The bytes of its key, its value and its headers.
-    pub fn size_bytes(&self) -> usize {
-        let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
-        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
-        bytes(&self.key) + bytes(&self.payload) + headers.sum::<usize>()
-    }
+/// A partition whose next records cannot be read, while others can.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// When that began.
+    pub since: Instant,
+    /// The offset at which reading stopped.
+    pub offset: i64,
+    /// What the library says.
+    pub why: KafkaError,
+}
+
+/// Which records a consumer is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Isolation {
+    /// Those of committed transactions, and those without one.
+    Committed,
+    /// All.
+    Uncommitted,
 }
 
 /// A reader of some partitions of one topic.
 pub struct Consumer {
-    inner: Arc<OffThread<StreamConsumer<Words>>>,
+    inner: Arc<OffThread<Queues>>,
+    /// What came before the partitions had queues of their own.
+    early: VecDeque<Event>,
     topic: String,
     /// The next offset of each partition.
     next: BTreeMap<i32, i64>,
     /// The partitions read to their end.
     at_end: BTreeSet<i32>,
-    /// An error that came behind messages; it is told on the next poll.
-    deferred: Option<KafkaError>,
+    /// An end was reached since the positions were last asked for: control records may lie before it.
+    passed_end: bool,
+    outage: Option<Outage>,
+    unreadable: BTreeMap<i32, Unreadable>,
+    /// An error that needs a decision, and its partition where that is known. It is told once the messages before it are.
+    deferred: Option<(Option<i32>, KafkaError)>,
 }
 
 impl fmt::Debug for Consumer {
@@ -80,19 +102,45 @@ impl Consumer {
     /// When the library refuses a setting. A missing topic or a position out of range is told by
     /// [`Consumer::poll_batch`].
     pub fn assign(brokers: &Brokers, topic: &str, positions: &[(i32, i64)], client_id: &str) -> Result<Self, Error> {
+        Self::build(brokers, topic, positions, client_id, Isolation::Committed)
+    }
+
+    /// As [`Consumer::assign`], and gives the records of open and aborted transactions too. An open transaction of somebody
+    /// else hides nothing from it: use it to compare the topic with what was sent without a transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::assign`].
+    pub fn scan(brokers: &Brokers, topic: &str, positions: &[(i32, i64)], client_id: &str) -> Result<Self, Error> {
+        Self::build(brokers, topic, positions, client_id, Isolation::Uncommitted)
+    }
+
+    fn build(
+        brokers: &Brokers,
+        topic: &str,
+        positions: &[(i32, i64)],
+        client_id: &str,
+        isolation: Isolation,
+    ) -> Result<Self, Error> {
         let refused = |source| Error::Client { client: "consumer", source };
-        let inner: StreamConsumer<Words> = settings(brokers, client_id).create_with_context(Words).map_err(refused)?;
-        let inner = OffThread::new(inner);
+        let settings = settings(brokers, client_id, positions.len(), isolation);
+        let client: StreamConsumer<Words> = settings.create_with_context(Words).map_err(refused)?;
+        let client = Arc::new(client);
         let mut assignment = TopicPartitionList::with_capacity(positions.len());
         for &(partition, next) in positions {
             assignment.add_partition_offset(topic, partition, Offset::Offset(next)).map_err(refused)?;
         }
-        inner.assign(&assignment).map_err(refused)?;
+        client.assign(&assignment).map_err(refused)?;
+        let (queues, early) = Queues::split(client, topic, positions.iter().map(|(partition, _next)| *partition));
         Ok(Self {
-            inner: Arc::new(inner),
+            inner: Arc::new(OffThread::new(queues)),
+            early,
             topic: topic.to_owned(),
             next: positions.iter().copied().collect(),
             at_end: BTreeSet::new(),
+            passed_end: false,
+            outage: None,
+            unreadable: BTreeMap::new(),
             deferred: None,
         })
     }
@@ -101,6 +149,9 @@ impl Consumer {
     ///
     /// Messages of one partition come in order. An empty batch means that `wait` has passed or that every
     /// partition has just been read to its end ([`Consumer::at_end`]). Dropping this future loses nothing.
+    ///
+    /// News of connections is no error: it is taken out of the queue at once, and reading goes on with the first fetch that
+    /// succeeds. See [`Consumer::outage`], and [`Consumer::unreadable`] for partitions that cannot be read.
     ///
     /// # Errors
     ///
@@ -119,42 +170,79 @@ impl Consumer {
     pub async fn poll_sized(&mut self, max: usize, bytes_max: usize, wait: Duration) -> Result<Vec<Message>, Error> {
         let deadline = Instant::now() + wait;
         let mut batch = Vec::new();
+        let inner = Arc::clone(&self.inner);
+        while let Some(event) = self.early.pop_front() {
+            self.take(event, &mut batch);
+        }
         while batch.is_empty() && self.deferred.is_none() {
-            match timeout_at(deadline, self.inner.recv()).await {
-                Err(_elapsed) => return Ok(batch),
-                Ok(received) => {
-                    let event = Event::from(received);
-                    let ended = matches!(event, Event::End(_));
-                    self.take(event, &mut batch);
-                    if ended && self.at_end() {
-                        break;
-                    }
-                }
+            let Ok(event) = timeout_at(deadline, inner.next()).await else { break };
+            let ended = matches!(event, Event::End(_));
+            self.take(event, &mut batch);
+            if ended && self.at_end() {
+                break;
             }
         }
         // No await from here on while the batch holds messages: dropping the future would drop them.
         let mut bytes = batch.iter().map(Message::size_bytes).sum::<usize>();
-        while batch.len() < max && bytes < bytes_max && self.deferred.is_none() {
-            let Some(event) = self.inner.recv().now_or_never().map(Event::from) else { break };
-            if let Event::Message(message) = &event {
-                bytes += message.size_bytes();
-            }
-            self.take(event, &mut batch);
+        if !batch.is_empty() && batch.len() < max && bytes < bytes_max && self.deferred.is_none() {
+            inner.drain(|event| {
+                if let Event::Message(message) = &event {
+                    bytes += message.size_bytes();
+                }
+                self.take(event, &mut batch);
+                batch.len() < max && bytes < bytes_max && self.deferred.is_none()
+            });
         }
-        if batch.is_empty() && self.deferred.is_some() {
-            return Err(self.explain().await);
+        if batch.is_empty() {
+            if self.deferred.is_some() {
+                return Err(self.explain().await);
+            }
+            self.pass_control_records();
         }
         Ok(batch)
     }
 
-    /// Whether every partition has been read to where it ended when the broker was last asked.
+    /// Whether every partition has been read to where it ended when the broker was last asked. For [`Consumer::assign`] an
+    /// open transaction ends a partition.
     pub fn at_end(&self) -> bool {
         self.at_end.len() == self.next.len()
     }
 
-    /// The next offset of `partition`, `None` when it is not assigned.
+    /// Whether this partition has been read to there.
+    pub fn is_at_end(&self, partition: i32) -> bool {
+        self.at_end.contains(&partition)
+    }
+
+    /// The next offset of `partition`, `None` when it is not assigned. After an empty batch it lies behind control records
+    /// and aborted records as well, which no message shows.
     pub fn position(&self, partition: i32) -> Option<i64> {
         self.next.get(&partition).copied()
+    }
+
+    /// Since when no broker can be reached, if so. It ends with the first fetch that succeeds. On a topic where nothing
+    /// happens no fetch shows that; ask the brokers something, and call [`Consumer::answered`].
+    pub fn outage(&self) -> Option<&Outage> {
+        self.outage.as_ref()
+    }
+
+    /// Ends the outage: the brokers have answered another question.
+    pub fn answered(&mut self) {
+        self.outage = None;
+    }
+
+    /// The partitions that cannot be read now, while others can.
+    pub fn unreadable(&self) -> &BTreeMap<i32, Unreadable> {
+        &self.unreadable
+    }
+
+    /// Why nothing comes, once that has lasted for longer than `patience`.
+    pub fn trouble(&self, patience: Duration) -> Option<Error> {
+        let lasts = |since: Instant| since.elapsed() > patience;
+        if let Some(outage) = self.outage.as_ref().filter(|outage| lasts(outage.since)) {
+            return Some(Error::Transient { doing: POLLING, source: outage.why.clone() });
+        }
+        let (partition, stuck) = self.unreadable.iter().find(|(_partition, stuck)| lasts(stuck.since))?;
+        Some(Error::Unreadable { partition: *partition, offset: stuck.offset, source: stuck.why.clone() })
     }
 
     /// The first offset of `partition` and the offset after its last; the consumer may be read, or dropped, meanwhile.
@@ -166,6 +254,7 @@ impl Consumer {
         let (inner, topic) = (Arc::clone(&self.inner), self.topic.clone());
         blocking(WATERMARKS, 2 * ASK_TIMEOUT, move || {
             inner
+                .client()
                 .fetch_watermarks(&topic, partition, ASK_TIMEOUT)
                 .map_err(|source| Error::classify(WATERMARKS, &topic, source))
         })
@@ -174,26 +263,71 @@ impl Consumer {
     fn take(&mut self, event: Event, batch: &mut Vec<Message>) {
         match event {
             Event::Message(message) => {
+                self.outage = None;
                 self.at_end.remove(&message.partition);
+                self.reads_on(message.partition, message.offset);
                 self.next.insert(message.partition, message.offset + 1);
                 batch.push(message);
             }
             Event::End(partition) => {
+                self.outage = None;
+                self.unreadable.remove(&partition);
                 self.at_end.insert(partition);
+                self.passed_end = true;
             }
-            Event::Failure(error) => self.deferred = Some(error),
+            Event::Away(why) => {
+                self.outage.get_or_insert_with(|| Outage { since: Instant::now(), why });
+            }
+            Event::Connection => {}
+            Event::Partition(partition, why) if needs_decision(&why) => self.deferred = Some((Some(partition), why)),
+            Event::Partition(partition, why) => {
+                let offset = self.position(partition).unwrap_or(-1);
+                let stuck = self.unreadable.entry(partition);
+                stuck.or_insert_with(|| Unreadable { since: Instant::now(), offset, why });
+            }
+            Event::Failure(error) => self.deferred = Some((None, error)),
         }
     }
 
-    /// Turns the deferred error into ours. The library does not say which partition is out of range, so
-    /// that one is found by asking; until it is found, the error stays deferred.
+    /// A partition that could not be read gives a record again. The library passes over a batch with a wrong checksum when
+    /// others follow it, which must not go unseen.
+    fn reads_on(&mut self, partition: i32, offset: i64) {
+        let Some(stuck) = self.unreadable.remove(&partition) else { return };
+        if offset > stuck.offset {
+            tracing::error!(
+                topic = self.topic,
+                partition,
+                from = stuck.offset,
+                to = offset,
+                error = %stuck.why,
+                "records of the topic are damaged and were passed over"
+            );
+        }
+    }
+
+    /// Moves the positions behind records that are given to nobody: only the library knows them.
+    fn pass_control_records(&mut self) {
+        if !std::mem::take(&mut self.passed_end) {
+            return;
+        }
+        let Ok(positions) = self.inner.client().position() else { return };
+        for element in positions.elements() {
+            if let (Offset::Offset(offset), Some(next)) = (element.offset(), self.next.get_mut(&element.partition())) {
+                *next = offset.max(*next);
+            }
+        }
+    }
+
+    /// Turns the deferred error into ours. Until the library's answer to what is asked here, the error stays deferred.
     async fn explain(&mut self) -> Error {
-        let out_of_range = matches!(
-            self.deferred.as_ref().and_then(KafkaError::rdkafka_error_code),
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
-        );
-        if out_of_range {
+        if let Some((at, error)) = &self.deferred
+            && is_out_of_range(error)
+        {
+            let at = *at;
             for (&partition, &position) in &self.next {
+                if at.is_some_and(|at| at != partition) {
+                    continue;
+                }
                 match self.watermarks(partition).await {
                     Ok((low, high)) if (low..=high).contains(&position) => {}
                     Ok((low, high)) => {
@@ -203,81 +337,30 @@ impl Consumer {
                 }
             }
         }
-        let source = self.deferred.take().unwrap_or(KafkaError::NoMessageReceived);
+        let source = self.deferred.take().map_or(KafkaError::NoMessageReceived, |(_partition, error)| error);
         Error::classify(POLLING, &self.topic, source)
     }
 }
 
-/// What the library hands over, without its lifetime.
-enum Event {
-    Message(Message),
-    End(i32),
-    Failure(KafkaError),
+fn is_out_of_range(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
+    matches!(error.rdkafka_error_code(), Some(AutoOffsetReset | OffsetOutOfRange))
 }
 
-impl From<Result<BorrowedMessage<'_>, KafkaError>> for Event {
-    fn from(received: Result<BorrowedMessage<'_>, KafkaError>) -> Self {
-        match received {
-            Ok(message) => Self::Message(owned(&message)),
-            Err(KafkaError::PartitionEOF(partition)) => Self::End(partition),
-            Err(error) => Self::Failure(error),
-        }
-    }
+/// Whether an error of one partition says that the topic is not what it was, or not ours to read.
+fn needs_decision(error: &KafkaError) -> bool {
+    let told = Error::classify(POLLING, "", error.clone());
+    is_out_of_range(error) || matches!(told, Error::TopicMissing { .. } | Error::Fatal { .. })
 }
 
-fn owned(message: &BorrowedMessage<'_>) -> Message {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
-    });
-    Message {
-        partition: message.partition(),
-        offset: message.offset(),
-        key: message.key().map(<[u8]>::to_vec),
-        payload: message.payload().map(<[u8]>::to_vec),
-        headers,
-        timestamp_ms: message.timestamp().to_millis(),
-    }
-}
-
-/// The record at `offset`, `None` when there is none: the anchor check at start (rules R8).
-///
-/// # Errors
-///
-/// When the topic is missing or the cluster does not answer.
-pub async fn record_at(brokers: &Brokers, topic: &str, partition: i32, offset: i64) -> Result<Option<Message>, Error> {
-    let consumer: BaseConsumer<Words> = settings(brokers, "anchor")
-        .create_with_context(Words)
-        .map_err(|source| Error::Client { client: "consumer", source })?;
-    let consumer = OffThread::new(consumer);
-    let topic = topic.to_owned();
-    blocking(ANCHOR, 3 * ASK_TIMEOUT, move || read_one(&consumer, &topic, partition, offset)).await
-}
-
-fn read_one(
-    consumer: &BaseConsumer<Words>,
-    topic: &str,
-    partition: i32,
-    offset: i64,
-) -> Result<Option<Message>, Error> {
-    let failed = |source| Error::classify(ANCHOR, topic, source);
-    let (low, high) = consumer.fetch_watermarks(topic, partition, ASK_TIMEOUT).map_err(failed)?;
-    if !(low..high).contains(&offset) {
-        return Ok(None);
-    }
-    let mut assignment = TopicPartitionList::with_capacity(1);
-    assignment.add_partition_offset(topic, partition, Offset::Offset(offset)).map_err(failed)?;
-    consumer.assign(&assignment).map_err(failed)?;
-    match consumer.poll(ASK_TIMEOUT) {
-        // A record further on means that this offset is a gap (a transaction marker).
-        Some(Ok(message)) => Ok(Some(owned(&message)).filter(|message| message.offset == offset)),
-        Some(Err(KafkaError::PartitionEOF(_))) => Ok(None),
-        Some(Err(source)) => Err(failed(source)),
-        None => Err(Error::Deadline { doing: ANCHOR, waited_ms: ASK_TIMEOUT.as_millis() }),
-    }
-}
-
-fn settings(brokers: &Brokers, client_id: &str) -> ClientConfig {
+fn settings(brokers: &Brokers, client_id: &str, partitions: usize, isolation: Isolation) -> ClientConfig {
     let mut config = config(brokers, client_id);
+    // Each partition has a queue of its own, to which these limits apply.
+    let share = |whole: usize, min: usize| whole.checked_div(partitions).unwrap_or(whole).max(min).to_string();
+    let isolation = match isolation {
+        Isolation::Committed => "read_committed",
+        Isolation::Uncommitted => "read_uncommitted",
+    };
     config
         // Required by the library for `assign`; the group is never joined and nothing is committed to it.
         .set("group.id", client_id)
@@ -288,7 +371,7 @@ fn settings(brokers: &Brokers, client_id: &str) -> ClientConfig {
         .set("auto.offset.reset", "error")
         // Off by default.
         .set("check.crcs", "true")
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .set("enable.partition.eof", "true")
         .set("allow.auto.create.topics", "false")
         // Latency: the broker answers with the first byte, and an idle fetch waits this long.
@@ -297,9 +380,8 @@ fn settings(brokers: &Brokers, client_id: &str) -> ClientConfig {
         .set("fetch.error.backoff.ms", "50")
         // When the queue below is full, look again soon: the default second would cap a rebuild.
         .set("fetch.queue.backoff.ms", "5")
-        // Throughput: this much is fetched ahead of the application, over all partitions.
-        .set("queued.min.messages", "20000")
-        .set("queued.max.messages.kbytes", "16384")
+        .set("queued.min.messages", share(AHEAD_RECORDS, AHEAD_RECORDS_MIN))
+        .set("queued.max.messages.kbytes", share(AHEAD_KBYTES, AHEAD_KBYTES_MIN))
         // A topic that is recreated or moved is noticed within seconds, not minutes.
         .set("topic.metadata.refresh.interval.ms", "5000");
     config

@@ -1,13 +1,13 @@
 //! Against librdkafka's mock cluster: real sockets, scripted faults, no admin calls.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::consumer::{Consumer, Message, record_at};
 use super::producer::{Delivered, Outgoing, Producer};
-use super::topic::{end_offsets, partition_of};
+use super::topic::{Asker, end_offsets, partition_of};
 use super::{Brokers, Error};
 
 const TOPIC: &str = "shop.events";
@@ -209,4 +209,72 @@ async fn a_record_that_is_too_large_is_named() {
     let large = "x".repeat(2_000_000);
     let error = producer.send_batch(TOPIC, &[record("k", "x"), record("k", &large)], SOON).await.unwrap_err();
     assert!(matches!(error, Error::TooLarge { index: 1 }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_outage_fails_no_poll_and_ends_with_the_first_record() {
+    const BACK_WITHIN: Duration = Duration::from_secs(2);
+    let (cluster, brokers) = cluster();
+    let producer = Producer::connect(&brokers, "test").unwrap();
+    let mut consumer = Consumer::assign(&brokers, TOPIC, &from_start(), "test").unwrap();
+    producer.send_batch(TOPIC, &[record("k", "before")], SOON).await.unwrap();
+    read(&mut consumer, 1).await;
+    cluster.broker_down(1).unwrap();
+    let deadline = Instant::now() + SOON;
+    while consumer.outage().is_none() {
+        assert!(Instant::now() < deadline, "the outage was not noticed");
+        assert!(consumer.poll_batch(10, Duration::from_millis(100)).await.unwrap().is_empty());
+    }
+    let since = consumer.outage().unwrap().since;
+    for _ in 0..20 {
+        assert!(consumer.poll_batch(10, Duration::from_millis(100)).await.unwrap().is_empty());
+        assert_eq!(consumer.outage().unwrap().since, since, "it is one outage");
+    }
+    assert!(consumer.trouble(Duration::from_millis(1)).is_some());
+    cluster.broker_up(1).unwrap();
+    let back = Instant::now();
+    producer.send_batch(TOPIC, &[record("k", "after")], SOON).await.unwrap();
+    let messages = read(&mut consumer, 1).await;
+    assert_eq!(messages[0].payload.as_deref(), Some(&b"after"[..]));
+    assert!(back.elapsed() < BACK_WITHIN, "{:?}", back.elapsed());
+    assert!(consumer.outage().is_none() && consumer.trouble(Duration::ZERO).is_none());
+}
+
+#[tokio::test]
+async fn a_question_that_began_in_an_outage_is_answered_when_it_ends() {
+    let (cluster, brokers) = cluster();
+    let asker = Asker::connect(&brokers).unwrap().within(Duration::from_secs(1));
+    asker.end_offsets(TOPIC, PARTITIONS).await.unwrap();
+    cluster.broker_down(1).unwrap();
+    let begun = Instant::now();
+    asker.end_offsets(TOPIC, PARTITIONS).await.unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(2), "it has its own deadline: {:?}", begun.elapsed());
+    let patient = asker.within(SOON);
+    let asking = tokio::spawn(async move { patient.end_offsets(TOPIC, PARTITIONS).await });
+    cluster.broker_up(1).unwrap();
+    let back = Instant::now();
+    asking.await.unwrap().unwrap();
+    assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
+}
+
+#[tokio::test]
+async fn an_error_of_a_partition_is_told_as_such_and_fails_no_poll() {
+    let (cluster, brokers) = cluster();
+    let producer = Producer::connect(&brokers, "test").unwrap();
+    producer.send_batch(TOPIC, &[record("k", "x")], SOON).await.unwrap();
+    cluster.request_errors(RDKafkaApiKey::Fetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN; 20]);
+    let mut consumer = Consumer::assign(&brokers, TOPIC, &from_start(), "test").unwrap();
+    let deadline = Instant::now() + SOON;
+    while consumer.unreadable().is_empty() {
+        assert!(Instant::now() < deadline, "the errors were not told");
+        assert!(consumer.poll_batch(10, Duration::from_millis(1)).await.unwrap().is_empty());
+    }
+    assert!(consumer.outage().is_none(), "the broker answers");
+    let why = consumer.trouble(Duration::ZERO).unwrap();
+    assert!(matches!(why, Error::Unreadable { offset: 0, .. }), "{why:?}");
+    assert_eq!(read(&mut consumer, 1).await[0].payload.as_deref(), Some(&b"x"[..]));
+    while !consumer.at_end() {
+        consumer.poll_batch(10, SOON).await.unwrap();
+    }
+    assert!(consumer.unreadable().is_empty(), "what was read is readable: {:?}", consumer.unreadable());
 }

@@ -5,3 +5,4 @@ mod durability;
 mod silent_server;
 mod test_database;
 mod topic;
+mod transactions;

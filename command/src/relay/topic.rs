@@ -18,6 +18,9 @@ const WAIT: Duration = Duration::from_millis(500);
 /// How long a scan goes on without any news from the brokers.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long the brokers may be away, or a partition unreadable, before the scan is given up.
+const TROUBLE_MAX: Duration = Duration::from_secs(5);
+
 /// A scan of some partitions, up to where they ended when the scan began.
 ///
 /// Not every offset has a record: the ends of other writers' transactions take offsets too, and so do records that were
@@ -44,7 +47,8 @@ impl Scan {
         let consumer = if positions.is_empty() {
             None
         } else {
-            Some(Consumer::assign(brokers, &topic.name, &positions, "order-command-scan")?)
+            // An open transaction of somebody else hides nothing from it.
+            Some(Consumer::scan(brokers, &topic.name, &positions, "order-command-scan")?)
         };
         Ok(Self { consumer, ends })
     }
@@ -68,6 +72,9 @@ impl Scan {
             self.ends.retain(|partition, end| !at_end && consumer.position(*partition) < Some(*end));
             if !messages.is_empty() {
                 return Ok(messages);
+            }
+            if let Some(trouble) = consumer.trouble(TROUBLE_MAX) {
+                return Err(trouble.into());
             }
             if Instant::now() >= give_up {
                 return Err(kafka::Error::Deadline { doing: DOING, waited_ms: PATIENCE.as_millis() }.into());

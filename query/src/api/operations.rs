@@ -1,6 +1,7 @@
 //! How the projection is doing: `GET /projection`, `GET /dead-letters`, `GET /parked`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -20,8 +21,16 @@ use crate::store::answer::{Discarded, ListedLetter, ListedParked};
 #[derive(Serialize, ToSchema)]
 #[schema(as = Projection)]
 pub(super) struct ProjectionDocument {
-    /// `reading`, `another node reads it`, or why the topic cannot be read now
+    /// `reading`, `another node reads it`, or why the topic, or a part of it, cannot be read now
     topic: String,
+    /// Records that are not applied, over all partitions; null while that is not known
+    lag: Option<i64>,
+    /// How long the oldest of them has waited at least, in seconds; null while that is not known
+    behind_s: Option<f64>,
+    /// How long ago the brokers last answered the projector, in seconds; null on a node that does not project
+    read_age_s: Option<f64>,
+    /// How long ago the ends of the partitions were last known, in seconds
+    ends_age_s: f64,
     /// When the newest applied event happened, since this process started
     newest_event_at: Option<DateTime<Utc>>,
     /// Records set aside, counted up to 100000
@@ -40,10 +49,10 @@ pub(super) struct PartitionDocument {
     partition: i32,
     /// The offset of the first record that is not applied
     next_offset: i64,
-    /// The offset after the last record, when last asked
-    end_offset: i64,
-    /// Records that are not applied
-    lag: i64,
+    /// The offset after the last record, when last asked; null before the first answer
+    end_offset: Option<i64>,
+    /// Records that are not applied; null while that is not known
+    lag: Option<i64>,
 }
 
 /// A record that can never have come from the relay.
@@ -135,11 +144,16 @@ pub(super) async fn projection(State(api): State<Arc<Api>>) -> Result<Response, 
         partition: known.partition,
         next_offset: known.next_offset,
         end_offset: known.end_offset,
-        lag: known.lag(),
+        lag: known.lag,
     });
+    let known = api.progress.knowledge();
     let newest_event_at = api.progress.newest_event_micros().map(times::told);
     Ok(unkept(Json(ProjectionDocument {
         topic,
+        lag: known.lag,
+        behind_s: known.behind.map(seconds),
+        read_age_s: Some(known.read_age).filter(|_age| !api.progress.is_standby()).map(seconds),
+        ends_age_s: seconds(known.ends_age),
         newest_event_at,
         dead_letters: backlog.dead_letters,
         oldest_dead_letter_at: backlog.oldest_letter_micros.map(times::told),
@@ -147,6 +161,11 @@ pub(super) async fn projection(State(api): State<Arc<Api>>) -> Result<Response, 
         oldest_parked_at: backlog.oldest_parked_micros.map(times::told),
         partitions: partitions.collect(),
     })))
+}
+
+/// To the millisecond.
+fn seconds(duration: Duration) -> f64 {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
 }
 
 /// Lists the newest dead letters.

@@ -1,8 +1,8 @@
 //! Where a batch comes from: whose turn it is, what the tables are, and the topic with its troubles.
 
 use std::pin::pin;
+use std::time::Duration;
 
-use chassis::telemetry::ErrorChain;
 use chrono::Utc;
 
 use super::{Projector, report};
@@ -10,8 +10,11 @@ use crate::checkpoint::Checkpoints;
 use crate::generation::{Age, Builder, FIRST, Generation, Source};
 use crate::intake::Incoming;
 use crate::metrics;
-use crate::reader::{News, NotReadable, Opening};
+use crate::reader::{News, NotReadable, Opening, Trouble};
 use crate::store::{self, Turn};
+
+/// How long after the start the topic may be away before that is worth a warning.
+const START_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What reading brought.
 pub(super) enum Read {
@@ -94,16 +97,62 @@ impl Projector {
                 news = self.reader.next(self.default_currency) => news?,
                 () = tokio::time::sleep_until(self.look_at.into()), if self.served => News::Records(Vec::new()),
             };
+            let answered = match &news {
+                News::Records(records) => !records.is_empty(),
+                News::Same(_proof) => true,
+                News::Unanswered => false,
+            };
+            self.tell_reading(answered);
             match news {
-                News::Records(records) => return Ok(records),
-                News::Same(proof) => {
-                    if let Some(proof) = proof {
-                        self.checkpoints.prove(proof);
-                    }
-                    self.progress.reading();
-                    self.readable(true);
+                News::Records(records) if !records.is_empty() => return Ok(records),
+                News::Records(nothing) => {
+                    self.progress.passed(&self.reader.positions());
+                    return Ok(nothing);
                 }
+                News::Same(Some(proof)) => self.checkpoints.prove(proof),
+                News::Same(None) | News::Unanswered => {}
             }
+        }
+    }
+
+    /// Tells how the reading goes; `answered`: the brokers have just given an answer or records.
+    fn tell_reading(&mut self, answered: bool) {
+        match self.reader.trouble() {
+            None => self.tell_readable(answered),
+            Some(trouble) => {
+                if answered && !trouble.blind {
+                    self.progress.answered();
+                }
+                self.tell_trouble(trouble);
+            }
+        }
+    }
+
+    fn tell_readable(&mut self, answered: bool) {
+        if answered {
+            self.progress.answered();
+        }
+        let Some((trouble, lasted)) = self.progress.reading() else { return };
+        if self.served && std::mem::take(&mut self.told_trouble).is_some_and(|(_kind, warned)| warned) {
+            tracing::info!(lasted_ms = lasted.as_millis(), was = trouble.why, "the topic can be read again");
+        }
+    }
+
+    /// Says a trouble once, however long it lasts.
+    fn tell_trouble(&mut self, trouble: Trouble) {
+        let lasts = self.progress.not_readable(trouble.clone());
+        let Trouble { kind, why, .. } = trouble;
+        if self.told_trouble == Some((kind, true)) || !self.served {
+            return;
+        }
+        // The service that makes the topic may start a moment later, and so may the brokers: that is no trouble yet.
+        let starts = !self.progress.was_verified() && lasts < START_PATIENCE;
+        if !starts {
+            self.told_trouble = Some((kind, true));
+            tracing::warn!(error = why, "the topic cannot be read as it should");
+        } else if self.told_trouble.is_none() {
+            self.told_trouble = Some((kind, false));
+            tracing::info!(reason = why, "the topic cannot be read yet");
         }
     }
 
@@ -136,9 +185,9 @@ impl Projector {
             return Ok(Err(error));
         }
         self.checkpoints.of = Some(opening.origin);
-        self.progress.reading();
+        self.progress.verified();
         self.progress.stepped(&self.checkpoints, None);
-        self.readable(true);
+        self.tell_readable(true);
         tracing::info!("the topic is verified and being read");
         Ok(Ok(Vec::new()))
     }
@@ -161,22 +210,12 @@ impl Projector {
         if !matches!(error, NotReadable::Kafka(chassis::kafka::Error::Transient { .. })) {
             self.reader.close();
         }
-        let why = ErrorChain(error).to_string();
-        self.readable(false);
-        if self.progress.not_readable(why.clone()) {
-            tracing::warn!(error = why, "the topic cannot be read now");
-        }
+        self.tell_trouble(error.trouble());
     }
 
     pub(super) fn tell_waiting(&self, events: i64) {
         if self.served {
             report::waiting(events);
-        }
-    }
-
-    fn readable(&self, readable: bool) {
-        if self.served {
-            ::metrics::gauge!(metrics::TOPIC_READABLE).set(if readable { 1.0 } else { 0.0 });
         }
     }
 }

@@ -86,13 +86,11 @@ impl Making {
         self.built = Built { done, total, told_at_micros: Utc::now().timestamp_micros() };
     }
 
-    /// Records read and records there are.
+    /// Offsets passed and offsets there are. Control records take offsets too, and the reader passes them.
     pub(super) fn place_in(&self, ends: &[(i64, i64)]) -> (i64, i64) {
-        let checkpoints = self.projector.checkpoints();
         let mut place = (0, 0);
         for (partition, (low, high)) in (0..).zip(ends) {
-            let known = checkpoints.partitions.iter().find(|known| known.partition == partition);
-            let next = known.map_or(*low, |known| known.next_offset());
+            let next = self.projector.position(partition).unwrap_or(*low);
             place.0 += next.min(*high) - low;
             place.1 += high - low;
         }

@@ -4,15 +4,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use chassis::kafka::consumer::{Consumer, record_at};
-use chassis::kafka::topic::end_offsets;
+use chassis::kafka;
+use chassis::kafka::consumer::{Consumer, last_record};
+use chassis::kafka::topic::Asker;
 use domain::{OrderId, Version, schema};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Error, Making, Phase, REST, Rebuild, TOPIC_WAIT_MAX, stopping};
+use super::{AWAY_MAX, Error, Making, Phase, REST, Rebuild, TOPIC_WAIT_MAX, stopping};
 use crate::checkpoint::{Anchor, Checkpoint, Checkpoints, Origin};
 use crate::generation::Source;
 use crate::intake::{Digest, Incoming, Record};
@@ -47,15 +48,27 @@ impl Ends {
 }
 
 impl Rebuild {
-    /// The first offset of every partition, and the one after its last record.
-    pub(super) async fn ends(&self) -> Result<Vec<(i64, i64)>, Error> {
+    /// The first offset of every partition, and the one up to which it can be read now: not behind an open transaction.
+    ///
+    /// It waits for brokers that do not answer.
+    pub(super) async fn ends(&self, shutdown: &CancellationToken) -> Result<Vec<(i64, i64)>, Error> {
         let kafka = &self.projecting.kafka;
-        Ok(end_offsets(&kafka.brokers, &kafka.topic, kafka.partitions).await?)
+        let (asker, since) = (Asker::for_readers(&kafka.brokers)?, Instant::now());
+        loop {
+            stopping(shutdown)?;
+            match asker.end_offsets(&kafka.topic, kafka.partitions).await {
+                Ok(ends) => return Ok(ends),
+                Err(kafka::Error::Transient { .. } | kafka::Error::Deadline { .. }) if since.elapsed() < AWAY_MAX => {
+                    sleep(REST).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// A topic whose head is gone yields a confident, partial read model (rules R11).
-    pub(super) async fn refuse_truncated(&self) -> Result<(), Error> {
-        for (partition, (low, _high)) in (0..).zip(self.ends().await?) {
+    pub(super) async fn refuse_truncated(&self, shutdown: &CancellationToken) -> Result<(), Error> {
+        for (partition, (low, _high)) in (0..).zip(self.ends(shutdown).await?) {
             if low > 0 {
                 return Err(Error::Truncated { partition, low });
             }
@@ -128,12 +141,10 @@ impl Rebuild {
         let reader = TopicReader::new(kafka.brokers.clone(), kafka.topic_spec());
         let origin = reader.survey(&Checkpoints::default()).await?.origin;
         let mut last = Vec::new();
-        for (partition, (low, high)) in (0..).zip(self.ends().await?) {
+        for partition in 0..kafka.partitions {
             // Where nothing is left there is nothing to show that the topic is the same: it is read from what comes.
-            if high > low
-                && let Some(found) = record_at(&kafka.brokers, &kafka.topic, partition, high - 1).await?
-            {
-                last.push((partition, high - 1, schema::digest(found.payload.as_deref().unwrap_or_default())));
+            if let Some(found) = last_record(&kafka.brokers, &kafka.topic, partition).await? {
+                last.push((partition, found.offset, schema::digest(found.payload.as_deref().unwrap_or_default())));
             }
         }
         let ends = Ends { cluster_id: origin.cluster_id, topic: origin.topic, last };
@@ -204,7 +215,7 @@ impl Rebuild {
         shutdown: &CancellationToken,
     ) -> Result<(), Error> {
         let kafka = &self.projecting.kafka;
-        let ends = self.ends().await?;
+        let ends = self.ends(shutdown).await?;
         let (mut from, mut left) = (Vec::new(), std::collections::BTreeMap::new());
         for checkpoint in &making.projector.checkpoints().partitions {
             let low = usize::try_from(checkpoint.partition).ok().and_then(|at| ends.get(at)).map_or(0, |(low, _)| *low);
@@ -217,11 +228,12 @@ impl Rebuild {
             return Ok(());
         }
         let mut consumer = Consumer::assign(&kafka.brokers, &kafka.topic, &from, "order-query-verify")?;
-        let mut came = Instant::now();
+        let since = Instant::now();
+        let mut came = since;
         while !left.is_empty() {
             stopping(shutdown)?;
             let messages = consumer.poll_sized(BATCH_RECORDS_MAX, BATCH_BYTES_MAX, POLL_WAIT).await?;
-            if !messages.is_empty() {
+            if !messages.is_empty() || (consumer.outage().is_some() && since.elapsed() < AWAY_MAX) {
                 came = Instant::now();
             } else if came.elapsed() > TOPIC_WAIT_MAX {
                 return Err(Error::Topic("the second reading of the topic does not come to its end".to_owned()));
