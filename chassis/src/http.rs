@@ -2,7 +2,8 @@
 //!
 //! A service builds its routes, hands them to [`finish`], and serves the result with [`serve`].
 //!
-//! **Invariant:** no response leaves with an error body other than [`problem::Problem`].
+//! **Invariant:** no response leaves with an error body other than [`problem::Problem`]. hyper refuses what is no HTTP
+//! (400) and heads that are too large (431) without a body, and offers no way to give them one.
 
 pub mod problem;
 

@@ -163,7 +163,12 @@ fn listen_on(listen: SocketAddr, limits: &Limits) -> Result<(TcpListener, Socket
 /// Everything that operators are answered.
 pub fn admin_router(admin: Admin) -> Router {
     let (routes, openapi) = admin.router();
-    let links = [("docs", "/docs"), ("openapi", "/openapi.json"), ("parked", "/parked"), ("rebuild", "/rebuild")];
+    let links = [
+        ("docs", "/docs"),
+        ("openapi", "/openapi.json"),
+        ("generations", "/generations"),
+        ("interventions", "/interventions"),
+    ];
     finish(routes.merge(docs::router(openapi)).merge(errors::router()).merge(index("order-query admin", &links)))
 }
 
