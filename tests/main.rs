@@ -53,6 +53,9 @@ mod topic_recreated;
 /// The log's database is moved to another server, or an older backup of it is restored.
 mod moved_database;
 
+/// Somebody else writes to the topic, in transactions.
+mod other_producers;
+
 /// An event never reaches the topic.
 mod healing;
 

@@ -130,14 +130,19 @@ impl World {
     /// Asserts that everything derived from the log agrees with it, and that nothing is left to do or set aside.
     pub(crate) async fn is_clean(&self) {
         self.reads_equal_the_log().await;
+        self.is_published().await;
+        let (dead_letters, parked) = (self.reads().dead_letters().await, self.reads().parked().await);
+        assert_eq!(dead_letters.len(), self.dead_letters, "dead letters: {dead_letters:?}");
+        assert!(parked.is_empty(), "parked: {parked:?}");
+    }
+
+    /// Waits until the topic has all of the log, whether readers have read it or not.
+    pub(crate) async fn is_published(&self) {
         eventually(SOON, "everything is published and `order-command check` agrees", || async {
             let (code, report, failure) = self.chore(&["check"]).await;
             if code == Some(0) && report.contains(" 0 not published yet") { Ok(()) } else { Err(report + &failure) }
         })
         .await;
-        let (dead_letters, parked) = (self.reads().dead_letters().await, self.reads().parked().await);
-        assert_eq!(dead_letters.len(), self.dead_letters, "dead letters: {dead_letters:?}");
-        assert!(parked.is_empty(), "parked: {parked:?}");
     }
 
     /// Asserts that readers are told the sums that the topic comes to, folded by other code.

@@ -9,7 +9,7 @@ use chassis::kafka::{Brokers, TopicSpec, topic};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -81,6 +81,29 @@ impl Topic {
         // Always one partition: a writer without keys still wants its repeats behind what they repeat.
         let record = FutureRecord::<(), str>::to(&self.spec.name).partition(0).payload(message);
         producer.send(record, WAIT).await.map_err(|(error, _)| error).unwrap();
+    }
+
+    /// Begins a transaction of somebody else with one record on every partition, which stays open.
+    pub(crate) async fn open_transaction(&self, message: &str) -> FutureProducer {
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", &self.brokers.0);
+        settings.set("transactional.id", format!("{}-{}", self.spec.name, Uuid::now_v7()));
+        let begun = tokio::task::spawn_blocking(move || {
+            let producer: FutureProducer = settings.create().unwrap();
+            producer.init_transactions(WAIT).unwrap();
+            producer.begin_transaction().unwrap();
+            producer
+        });
+        let producer = begun.await.unwrap();
+        for partition in 0..self.spec.partitions {
+            let record = FutureRecord::<(), str>::to(&self.spec.name).partition(partition).payload(message);
+            producer.send(record, WAIT).await.map_err(|(error, _)| error).unwrap();
+        }
+        producer
+    }
+
+    pub(crate) fn partitions(&self) -> usize {
+        usize::try_from(self.spec.partitions).unwrap()
     }
 
     /// Makes it, as an operator or a service at start does.

@@ -168,7 +168,8 @@ impl Term {
 
     /// Notes whether the topic is ahead of the log, and says so when that changes.
     fn refuse(&mut self, ahead: Option<Ahead>) {
-        if self.ahead != ahead {
+        // Also by an earlier term of this process.
+        if self.setup.status.report().ahead != ahead {
             match &ahead {
                 Some(ahead) => tracing::error!(topic = self.setup.topic.name, "{ahead}; nothing is published"),
                 None => tracing::warn!(topic = self.setup.topic.name, "the topic is not ahead of the log any more"),
