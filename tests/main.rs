@@ -74,6 +74,9 @@ mod rebuild_from_log;
 /// Nodes and streams follow a promotion.
 mod rebuild_followed;
 
+/// The first order after a start is as fast as any other.
+mod first_order;
+
 /// SIGTERM ends a service without a lost request.
 mod drain;
 

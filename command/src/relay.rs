@@ -177,6 +177,14 @@ impl Relay {
         outcome
     }
 
+    /// Takes office before anybody waits for it, so that the first event finds everything connected. What fails is tried again
+    /// by [`Relay::run`].
+    pub async fn warm(&mut self, within: Duration) {
+        if timeout(within, self.step()).await.is_err() {
+            self.abandon();
+        }
+    }
+
     async fn try_step(&mut self) -> Result<Step, Error> {
         let connection = match &mut self.connection {
             Some(connection) => connection,

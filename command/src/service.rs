@@ -39,6 +39,8 @@ const PRICE_CONNECTIONS: u32 = 1;
 const SEED_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a start waits for the broker. Without one, commands are taken all the same.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a start waits for the relay to take office.
+const RELAY_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the gauges are read.
 const SAMPLE: Duration = Duration::from_secs(5);
 /// How often expired idempotency keys are looked for, and how many go at a time.
@@ -136,9 +138,7 @@ impl Service {
         prepare_database(config, &connect).await?;
         let relay = relay_setup(connect.clone(), &config.kafka, config.tuning.relay());
         let publishes = role == Role::Relay || config.relay == Switch::On;
-        if publishes {
-            prepare_topic(&relay).await?;
-        }
+        let reachable = publishes && prepare_topic(&relay).await?;
         seed_catalog(&connect, &seed_products).await?;
 
         let addr = config.listen.listen;
@@ -153,13 +153,14 @@ impl Service {
         health.register("database", move || probe.clone().answer());
         let mut router = Metrics::install().router().merge(health.router()).merge(errors::router());
         if role == Role::Commands {
-            let (executor, lanes) = Executor::new(&executor::Setup {
+            let (executor, mut lanes) = Executor::new(&executor::Setup {
                 connect: connect.clone(),
                 limits: config.tuning.executor(),
                 render: api::render,
                 committed: Arc::clone(&relay.committed),
                 default_currency: config.default_currency,
             });
+            join_all(lanes.iter_mut().map(executor::Lane::warm)).await;
             let lanes_done = lanes_done.clone();
             tasks.spawn("lanes", async move {
                 join_all(lanes.into_iter().map(executor::Lane::run)).await;
@@ -181,7 +182,11 @@ impl Service {
             tasks.spawn("topic watch", relay::watch::watch(relay.clone(), tasks.shutdown()));
             health.register("topic", relay.status.may_publish());
             tasks.spawn("outbox gauge", sample_outbox(relay.clone(), tasks.shutdown()));
-            tasks.spawn("relay", Relay::new(relay).run(lanes_done));
+            let mut relay = Relay::new(relay);
+            if reachable {
+                relay.warm(RELAY_PATIENCE).await;
+            }
+            tasks.spawn("relay", relay.run(lanes_done));
         }
         crate::metrics::describe();
         let (limits, shutdown) = (config.http.clone(), tasks.shutdown());
@@ -270,6 +275,7 @@ async fn prepare_database(config: &Serve, connect: &PgConnectOptions) -> Result<
     if may_change { Err(Error::EventsNotAppendOnly) } else { Ok(()) }
 }
 
+<<<<<<< HEAD
 async fn seed_catalog(connect: &PgConnectOptions, products: &[Product]) -> Result<(), Error> {
     let mut connection = postgres::connect(connect).await?;
     postgres::in_time(SEED_DEADLINE, catalog::seed(&mut connection, products)).await?;
@@ -279,19 +285,24 @@ async fn seed_catalog(connect: &PgConnectOptions, products: &[Product]) -> Resul
 
 /// Creates and checks the topic. A broker that cannot be reached is no reason not to take commands: the relay tries on.
 async fn prepare_topic(relay: &relay::Setup) -> Result<(), Error> {
+=======
+/// Creates and checks the topic. True when that went well. A broker that cannot be reached is no reason not to take commands: the
+/// relay tries on.
+async fn prepare_topic(relay: &relay::Setup) -> Result<bool, Error> {
+>>>>>>> e9cbd3b (command: warm the producer, the lanes and the relay before the port is open)
     let prepared = async {
         topic::ensure(&relay.brokers, &relay.topic).await?;
         topic::verify(&relay.brokers, &relay.topic).await
     };
     match tokio::time::timeout(TOPIC_PATIENCE, prepared).await {
-        Ok(Ok(_)) => {}
+        Ok(Ok(_)) => return Ok(true),
         Ok(Err(drift @ topic::Unfit::Drift(_))) => return Err(Error::Topic(drift)),
         Ok(Err(error)) => {
             tracing::warn!(error = %ErrorChain(&error), "the topic cannot be checked now; the relay goes on trying");
         }
         Err(_elapsed) => tracing::warn!("the broker does not answer; the relay goes on trying"),
     }
-    Ok(())
+    Ok(false)
 }
 
 async fn sample_queue(executor: Executor, shutdown: CancellationToken) -> Result<(), Infallible> {

@@ -11,7 +11,7 @@ use sqlx::types::Uuid;
 use thiserror::Error;
 
 use crate::idempotency::{Key, Reply};
-pub(crate) use append::{Appended, Refusal, append};
+pub(crate) use append::{Appended, Refusal, append, rehearse};
 
 /// Why the store could not do what was asked.
 #[derive(Debug, Error)]

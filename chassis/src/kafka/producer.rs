@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
@@ -12,9 +12,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::client::{OffThread, Words, config};
+use super::client::{ASK_TIMEOUT, OffThread, Words, blocking, config};
 use super::{Brokers, Error};
 
 /// Records the library queues; a full queue makes [`Producer::send_batch`] wait.
@@ -25,6 +25,12 @@ const QUEUE_KBYTES_MAX: u32 = 65_536;
 
 /// How often to look for room when the queue is full.
 const ROOM_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How often the library tells the state of a producer. Only that says when it has its id; writing it takes microseconds.
+const STATE_INTERVAL_MS: u32 = 100;
+
+/// How long [`Producer::warm`] waits for the id.
+const ID_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One record to send.
 #[derive(Debug, Clone)]
@@ -50,7 +56,7 @@ pub struct Delivered {
 
 /// An idempotent producer for one task.
 pub struct Producer {
-    inner: OffThread<ThreadedProducer<Acks>>,
+    inner: Arc<OffThread<ThreadedProducer<Acks>>>,
     failed: AtomicBool,
 }
 
@@ -77,6 +83,7 @@ impl Producer {
             .set("message.timeout.ms", "0")
             // We hand over whole batches; waiting for more would only add latency.
             .set("linger.ms", "0")
+            .set("statistics.interval.ms", STATE_INTERVAL_MS.to_string())
             .set("compression.type", "lz4")
             // A topic that is gone fails what is in flight at once. Given time, the library would deliver it to the next topic
             // of that name, before anything that belongs there first.
@@ -89,7 +96,28 @@ impl Producer {
         let inner = config
             .create_with_context(Acks::default())
             .map_err(|source| Error::Client { client: "producer", source })?;
-        Ok(Self { inner: OffThread::new(inner), failed: AtomicBool::new(false) })
+        Ok(Self { inner: Arc::new(OffThread::new(inner)), failed: AtomicBool::new(false) })
+    }
+
+    /// Connects, learns who leads the topic's partitions, and waits for the id that an idempotent producer needs, so that the
+    /// first batch need not. A broker that was just started refuses the first request for an id, and the library rests for
+    /// half a second before the next; without the id in time, the first batch waits for it after all.
+    ///
+    /// # Errors
+    ///
+    /// When the cluster does not answer.
+    pub async fn warm(&self, topic: &str) -> Result<(), Error> {
+        const DOING: &str = "connecting the producer";
+        let (producer, topic) = (Arc::clone(&self.inner), topic.to_owned());
+        blocking(DOING, ASK_TIMEOUT * 2, move || {
+            let known = producer.client().fetch_metadata(Some(&topic), ASK_TIMEOUT);
+            known.map(drop).map_err(|source| Error::classify(DOING, &topic, source))
+        })
+        .await?;
+        if timeout(ID_PATIENCE, self.inner.context().has_id()).await.is_err() {
+            tracing::debug!("the producer has no id yet");
+        }
+        Ok(())
     }
 
     /// Sends `records` in order and waits until every one is acknowledged.
@@ -148,6 +176,10 @@ struct Acks {
     flight: Mutex<Flight>,
     /// The last answer has come, or the first that is an error.
     settled: Notify,
+    /// The broker has given the producer its id.
+    identified: AtomicBool,
+    /// It just has.
+    became_identified: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -183,6 +215,13 @@ impl Acks {
         }
     }
 
+    /// Waits until the producer has its id.
+    async fn has_id(&self) {
+        while !self.identified.load(Ordering::Acquire) {
+            self.became_identified.notified().await;
+        }
+    }
+
     fn flight(&self) -> MutexGuard<'_, Flight> {
         self.flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,6 +235,27 @@ impl ClientContext for Acks {
     fn error(&self, error: KafkaError, reason: &str) {
         Words.error(error, reason);
     }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        if !self.identified.load(Ordering::Acquire) && id_is_assigned(statistics) {
+            self.identified.store(true, Ordering::Release);
+            self.became_identified.notify_one();
+        }
+    }
+}
+
+/// Whether the library's statistics tell that an idempotent producer has its id.
+fn id_is_assigned(statistics: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Statistics {
+        eos: Option<Eos>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Eos {
+        idemp_state: String,
+    }
+    let statistics = serde_json::from_slice::<Statistics>(statistics);
+    statistics.ok().and_then(|statistics| statistics.eos).is_some_and(|eos| eos.idemp_state == "Assigned")
 }
 
 impl ProducerContext for Acks {

@@ -99,6 +99,14 @@ pub(super) async fn flush(
     }
 }
 
+/// Sends every statement of a batch once, with nothing in it, so that the server has planned them.
+pub(super) async fn rehearse(session: &mut Session, setup: &Setup) -> Result<(), store::Error> {
+    store::load(&mut session.connection, &[OrderId(Uuid::nil())], setup.default_currency).await?;
+    store::rehearse(&mut session.connection).await?;
+    idempotency::remembered(&mut session.connection, &[]).await?;
+    Ok(())
+}
+
 impl Known {
     /// Loads the orders that commands are about and that are not known. New ones are known to be absent.
     async fn load(

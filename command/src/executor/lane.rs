@@ -37,6 +37,21 @@ impl Lane {
         Self { setup, queue, session: None, busy: VecDeque::new() }
     }
 
+    /// Connects and plans the statements, so that the first command need not wait for it. What fails is tried again with the
+    /// first command.
+    pub async fn warm(&mut self) {
+        let warmed = async {
+            let mut session = connect(&self.setup).await?;
+            batch::rehearse(&mut session, &self.setup).await?;
+            Ok::<_, store::Error>(session)
+        };
+        match timeout(self.setup.limits.flush_deadline, warmed).await {
+            Ok(Ok(session)) => self.session = Some(session),
+            Ok(Err(error)) => tracing::warn!(error = %ErrorChain(&error), "a lane cannot connect now"),
+            Err(_elapsed) => tracing::warn!("a lane cannot connect in time"),
+        }
+    }
+
     /// Runs until every handle of the executor is gone and everything that was queued is answered.
     ///
     /// # Errors

@@ -69,6 +69,7 @@ impl Term {
             let verified = verify_or_make(setup).await?;
             setup.status.alive();
             let producer = Producer::connect(&setup.brokers, "order-command-relay")?;
+            producer.warm(&setup.topic.name).await?;
             let asker = Asker::connect(&setup.brokers)?;
             let partitions = usize::try_from(setup.topic.partitions).unwrap_or_default();
             let mut progress = Progress::load(connection, partitions).await?;

@@ -70,6 +70,14 @@ pub(crate) async fn append(connection: &mut PgConnection, writes: &Writes) -> Re
     }
 }
 
+/// Sends the message with nothing in it: the server then has planned each of its statements.
+pub(crate) async fn rehearse(connection: &mut PgConnection) -> Result<(), Error> {
+    let (answers, orders, events): (&[RememberedAnswer<'_>], &[WrittenOrder], &[AppendedEvent<'_>]) = (&[], &[], &[]);
+    let rehearsed = sqlx::query_as::<_, Answer>(CALL).bind(answers).bind(orders).bind(orders);
+    rehearsed.bind(Order::STATE_REVISION).bind(events).fetch_one(connection).await?;
+    Ok(())
+}
+
 /// A part that is empty is not there.
 fn some<T>(rows: &[T]) -> Option<&[T]> {
     (!rows.is_empty()).then_some(rows)
