@@ -15,6 +15,7 @@ pub mod check;
 pub mod republish;
 
 pub mod config;
+mod gauges;
 pub mod metrics;
 mod probe;
 mod service;

@@ -28,6 +28,12 @@ pub(crate) const RELAY_TOPIC_AHEAD_ORDERS: &str = "orders_relay_topic_ahead_orde
 pub(crate) const OUTBOX_PENDING: &str = "orders_outbox_pending";
 /// Age of the oldest of them in seconds, read from the table; zero when there is none.
 pub(crate) const OUTBOX_OLDEST_AGE_SECONDS: &str = "orders_outbox_oldest_age_seconds";
+/// Seconds since the outbox told both of these. They are NaN while it does not.
+pub(crate) const OUTBOX_KNOWN_AGE_SECONDS: &str = "orders_outbox_known_age_seconds";
+/// Seconds for which every step of the relay has failed; zero while steps succeed.
+pub(crate) const RELAY_FAILING_SECONDS: &str = "orders_relay_failing_seconds";
+/// One while a setting of the topic is not as it must be; NaN when that is not known.
+pub(crate) const TOPIC_DRIFT: &str = "orders_topic_drift";
 
 /// Tells the exporter what the names mean.
 pub fn describe() {
@@ -44,4 +50,7 @@ pub fn describe() {
     describe_gauge!(RELAY_TOPIC_AHEAD_ORDERS, "Orders of which the topic holds more than the log");
     describe_gauge!(OUTBOX_PENDING, "Events in the outbox that are not published");
     describe_gauge!(OUTBOX_OLDEST_AGE_SECONDS, Unit::Seconds, "Age of the oldest unpublished event");
+    describe_gauge!(OUTBOX_KNOWN_AGE_SECONDS, Unit::Seconds, "Since the outbox told the two values above");
+    describe_gauge!(RELAY_FAILING_SECONDS, Unit::Seconds, "For how long every step of the relay has failed");
+    describe_gauge!(TOPIC_DRIFT, "1 while a setting of the topic is not as it must be; NaN when unknown");
 }

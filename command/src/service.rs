@@ -1,6 +1,7 @@
 //! The wiring: what a running service consists of, readable from top to bottom.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,13 @@ use chassis::http::health::Health;
 use chassis::http::{self, errors};
 use chassis::kafka::topic;
 use chassis::metrics::Metrics;
+use chassis::outage::Outage;
 use chassis::postgres;
 use chassis::tasks::{self, Tasks};
 use chassis::telemetry::ErrorChain;
 use domain::Money;
 use futures_util::future::join_all;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection};
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +27,8 @@ use crate::api::{self, Api};
 use crate::catalog::{self, Catalog, Product};
 use crate::config::{AutoMigrate, Database, Invalid, Serve, Switch};
 use crate::executor::{self, Executor};
+use crate::gauges::{self, Backlog};
 use crate::probe::DatabaseProbe;
-use crate::relay::progress::Progress;
 use crate::relay::{self, Relay};
 use crate::{MIGRATOR, idempotency};
 
@@ -41,11 +42,11 @@ const SEED_DEADLINE: Duration = Duration::from_secs(60);
 const TOPIC_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a start waits for the relay to take office.
 const RELAY_PATIENCE: Duration = Duration::from_secs(3);
-/// How often the gauges are read.
-const SAMPLE: Duration = Duration::from_secs(5);
 /// How often expired idempotency keys are looked for, and how many go at a time.
 const FORGET: Duration = Duration::from_secs(60);
 const FORGET_KEYS_MAX: u32 = 10_000;
+/// How long deleting them may take. The server's own deadline for a statement is shorter.
+const FORGET_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why the service did not start, or ended badly.
 #[derive(Debug, Error)]
@@ -181,7 +182,11 @@ impl Service {
         if publishes {
             tasks.spawn("topic watch", relay::watch::watch(relay.clone(), tasks.shutdown()));
             health.register("topic", relay.status.may_publish());
-            tasks.spawn("outbox gauge", sample_outbox(relay.clone(), tasks.shutdown()));
+            let (status, backlog) = (relay.status.clone(), Backlog::unknown());
+            tasks.spawn("gauges", gauges::tick(status.clone(), backlog.clone(), tasks.shutdown()));
+            tasks.spawn("outbox gauge", gauges::sample_outbox(relay.clone(), backlog.clone(), tasks.shutdown()));
+            health.tell("relay", move || ready(gauges::shown(status.report())));
+            health.tell("outbox", move || ready(backlog.shown()));
             let mut relay = Relay::new(relay);
             if reachable {
                 relay.warm(RELAY_PATIENCE).await;
@@ -227,7 +232,7 @@ fn serve_api(
     unknown_sku_price: Option<Money>,
     tasks: &mut Tasks,
 ) -> Router {
-    tasks.spawn("queue gauge", sample_queue(executor.clone(), tasks.shutdown()));
+    tasks.spawn("queue gauge", gauges::sample_queue(executor.clone(), tasks.shutdown()));
     let keep_s = config.tuning.idempotency_keep_s;
     tasks.spawn("key expiry", forget_keys(connect.clone(), keep_s, tasks.shutdown()));
     let pool = |connections| postgres::pool(connect.clone(), connections);
@@ -250,7 +255,7 @@ async fn prepare_database(config: &Serve, connect: &PgConnectOptions) -> Result<
     }
     // Without the schema there is no role to become either; ask as whoever the URL says.
     let owner = postgres::connect_options(&config.database.database_url, "order-command-start", None)?;
-    let mut connection = owner.connect().await?;
+    let mut connection = postgres::connect(&owner).await?;
     postgres::assert_durable(&mut connection).await?;
     let known: bool =
         sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&mut connection).await?;
@@ -263,19 +268,18 @@ async fn prepare_database(config: &Serve, connect: &PgConnectOptions) -> Result<
     if applied < MIGRATOR.iter().map(|migration| migration.version).max() {
         return Err(Error::NotMigrated);
     }
-    connection.close().await?;
-    let mut connection = connect.connect().await?;
+    postgres::disconnect(connection).await;
+    let mut connection = postgres::connect(connect).await?;
     let may_change: bool = sqlx::query_scalar(
         "select has_table_privilege('events', 'update') or has_table_privilege('events', 'delete')
              or has_table_privilege('events', 'truncate')",
     )
     .fetch_one(&mut connection)
     .await?;
-    connection.close().await?;
+    postgres::disconnect(connection).await;
     if may_change { Err(Error::EventsNotAppendOnly) } else { Ok(()) }
 }
 
-<<<<<<< HEAD
 async fn seed_catalog(connect: &PgConnectOptions, products: &[Product]) -> Result<(), Error> {
     let mut connection = postgres::connect(connect).await?;
     postgres::in_time(SEED_DEADLINE, catalog::seed(&mut connection, products)).await?;
@@ -283,13 +287,9 @@ async fn seed_catalog(connect: &PgConnectOptions, products: &[Product]) -> Resul
     Ok(())
 }
 
-/// Creates and checks the topic. A broker that cannot be reached is no reason not to take commands: the relay tries on.
-async fn prepare_topic(relay: &relay::Setup) -> Result<(), Error> {
-=======
 /// Creates and checks the topic. True when that went well. A broker that cannot be reached is no reason not to take commands: the
 /// relay tries on.
 async fn prepare_topic(relay: &relay::Setup) -> Result<bool, Error> {
->>>>>>> e9cbd3b (command: warm the producer, the lanes and the relay before the port is open)
     let prepared = async {
         topic::ensure(&relay.brokers, &relay.topic).await?;
         topic::verify(&relay.brokers, &relay.topic).await
@@ -305,43 +305,19 @@ async fn prepare_topic(relay: &relay::Setup) -> Result<bool, Error> {
     Ok(false)
 }
 
-async fn sample_queue(executor: Executor, shutdown: CancellationToken) -> Result<(), Infallible> {
-    while shutdown.run_until_cancelled(tokio::time::sleep(SAMPLE)).await.is_some() {
-        metrics::gauge!(crate::metrics::COMMANDS_QUEUED).set(executor.queued() as f64);
-    }
-    Ok(())
-}
-
-/// Reads the outbox's backlog from the table itself, so that it is told even when nobody publishes.
-async fn sample_outbox(relay: relay::Setup, shutdown: CancellationToken) -> Result<(), Infallible> {
-    while shutdown.run_until_cancelled(tokio::time::sleep(SAMPLE)).await.is_some() {
-        let backlog = async {
-            let mut connection = relay::connect(&relay.connect).await?;
-            let backlog = Progress::load(&mut connection, 0).await?.backlog(&mut connection).await?;
-            connection.close().await?;
-            Ok::<_, sqlx::Error>(backlog)
-        };
-        match backlog.await {
-            Ok((pending, oldest_age_s)) => {
-                metrics::gauge!(crate::metrics::OUTBOX_PENDING).set(pending as f64);
-                metrics::gauge!(crate::metrics::OUTBOX_OLDEST_AGE_SECONDS).set(oldest_age_s);
-            }
-            Err(error) => tracing::warn!(error = %ErrorChain(&error), "the outbox's backlog could not be read"),
-        }
-    }
-    Ok(())
-}
-
 async fn forget_keys(connect: PgConnectOptions, keep_s: u32, shutdown: CancellationToken) -> Result<(), Infallible> {
+    let mut outage = Outage::new("deleting expired idempotency keys");
     while shutdown.run_until_cancelled(tokio::time::sleep(FORGET)).await.is_some() {
         let forgotten = async {
             let mut connection = postgres::connect(&connect).await?;
-            let forgotten = idempotency::forget_expired(&mut connection, keep_s, FORGET_KEYS_MAX).await;
+            let forget = idempotency::forget_expired(&mut connection, keep_s, FORGET_KEYS_MAX);
+            let forgotten = postgres::in_time(FORGET_DEADLINE, forget).await;
             postgres::disconnect(connection).await;
             forgotten
         };
-        if let Err(error) = forgotten.await {
-            tracing::warn!(error = %ErrorChain(&error), "expired idempotency keys could not be deleted");
+        match forgotten.await {
+            Ok(_forgotten) => outage.works(),
+            Err(error) => outage.failed(&error),
         }
     }
     Ok(())

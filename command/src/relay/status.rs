@@ -104,8 +104,10 @@ impl Status {
     pub fn may_publish(&self) -> impl Fn() -> Ready<Result<(), String>> + Send + Sync + 'static {
         let status = self.clone();
         move || {
-            let ahead = status.report().ahead;
-            ready(ahead.map_or(Ok(()), |ahead| Err(format!("{ahead}; nothing is published"))))
+            let Report { ahead, drift, .. } = status.report();
+            // A start would refuse the topic for the same reason.
+            let wrong = ahead.map(|ahead| format!("{ahead}; nothing is published")).or(drift);
+            ready(wrong.map_or(Ok(()), Err))
         }
     }
 
