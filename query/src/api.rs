@@ -36,6 +36,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::map_response;
+use chassis::http::Limits;
 use chassis::http::admission::Admission;
 use chassis::http::problem::{Outcome, Problem};
 use chassis::telemetry::ErrorChain;
@@ -75,6 +76,7 @@ pub struct Api {
     reads: Admission,
     waits: Admission,
     streams: Admission,
+    streams_max: usize,
     feed: Feed,
     default_currency: Currency,
 }
@@ -91,6 +93,7 @@ impl Api {
             reads: Admission::new("reads", READS_MAX),
             waits: Admission::new("waits", WAITS_MAX),
             streams: Admission::new("streams", limits.streams_max),
+            streams_max: limits.streams_max,
             feed,
             default_currency,
         }
@@ -101,7 +104,20 @@ impl Api {
     pub fn streaming(self, limits: StreamLimits, shutdown: CancellationToken) -> Self {
         let (store, freshness, progress) = (self.store.clone(), self.freshness.clone(), self.progress.clone());
         let feed = Feed::new(store, freshness, progress, limits, shutdown);
-        Self { feed, streams: Admission::new("streams", limits.streams_max), ..self }
+        let streams_max = limits.streams_max;
+        Self { feed, streams: Admission::new("streams", streams_max), streams_max, ..self }
+    }
+
+    /// With a share for each peer of what all of them read, wait for and follow.
+    #[must_use]
+    pub fn sharing(self, limits: &Limits) -> Self {
+        let shared = |door: Admission, permits_max: usize| door.with_share(limits.peer_share(permits_max));
+        Self {
+            reads: shared(self.reads, READS_MAX),
+            waits: shared(self.waits, WAITS_MAX),
+            streams: shared(self.streams, self.streams_max),
+            ..self
+        }
     }
 
     /// The routes and their description.
@@ -151,6 +167,11 @@ pub(crate) fn failed(error: store::Error) -> Problem {
         let detail = "the database cannot take a value of this request";
         return Problem::new(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query", detail)
             .outcome(Outcome::NotExecuted);
+    }
+    if matches!(error, store::Error::LongBusy) {
+        let detail = "as many long lists as may be are already being read";
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail);
+        return problem.outcome(Outcome::NotExecuted).retry_after(RETRY_AFTER_S);
     }
     if !error.is_transient() {
         return Problem::internal(&error);

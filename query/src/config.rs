@@ -84,6 +84,10 @@ pub struct Config {
     #[command(flatten)]
     pub streams: Streams,
 
+    /// How long a list may take that no index answers, and a count, in milliseconds
+    #[arg(long, env = "QUERY_LIST_BUDGET_MS", default_value_t = 2_000)]
+    pub list_budget_ms: u64,
+
     /// How log lines are written.
     #[command(flatten)]
     pub log: Log,
@@ -126,6 +130,11 @@ impl Config {
             port => port.checked_add(ADMIN_PORT_OFFSET).ok_or(ConfigError::AdminPort { port })?,
         };
         Ok((Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Time for a list that no index answers.
+    pub fn list_budget(&self) -> Duration {
+        Duration::from_millis(self.list_budget_ms)
     }
 
     /// Time to finish at shutdown.

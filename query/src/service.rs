@@ -79,7 +79,7 @@ impl Service {
         let migrate = config.migrate == MigrateAtStart::Auto;
         let generations = Generations::at(&config.database.url)?;
         let (number, opened) = open_live(&generations, config.default_currency, migrate).await?;
-        let store = opened.store.clone();
+        let store = opened.store.clone().with_list_budget(config.list_budget());
         store.ping().await?;
         let desk = opened.writer.desk();
         let (listener, address) = listen_on(config.listen, &config.http)?;
@@ -94,7 +94,8 @@ impl Service {
         let watching = freshness.clone();
         let mut tasks = Tasks::new();
         let api = Api::new(store.clone(), freshness.clone(), progress.clone(), config.default_currency)
-            .streaming(config.streams.limits(), tasks.shutdown());
+            .streaming(config.streams.limits(), tasks.shutdown())
+            .sharing(&config.http);
         let router = router(api, &health, &recorder);
         let log = config.log_url.as_ref().map(LogClient::new).transpose()?;
         let projecting = Projecting {

@@ -11,7 +11,7 @@ pub mod postgres;
 
 pub mod sqlite;
 
-mod list;
+pub(crate) mod list;
 
 mod cancellations;
 
@@ -42,6 +42,7 @@ pub use intake::rows::StoredLetter;
 
 use std::error::Error as StdError;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use chassis::config::Secret;
 use thiserror::Error;
@@ -57,11 +58,16 @@ use crate::projections::daily_sales::DailySales;
 use crate::projections::order_products::OrderProducts;
 use crate::projections::product_demand::ProductDemand;
 
+/// How long a list may take that no index answers, unless the configuration says otherwise.
+pub const LIST_BUDGET: Duration = Duration::from_secs(2);
+
 /// The read side: cheap to clone, never writes. Clones are of the same generation: when one is pointed to another, all
 /// are, and the next question is answered from there.
 #[derive(Debug, Clone)]
 pub struct Store {
     tables: Arc<RwLock<Tables>>,
+    /// How long a list may take that no index answers.
+    list_budget: Duration,
 }
 
 /// Where the tables of a generation are read.
@@ -75,7 +81,13 @@ pub(crate) enum Tables {
 
 impl Store {
     fn new(tables: Tables) -> Self {
-        Self { tables: Arc::new(RwLock::new(tables)) }
+        Self { tables: Arc::new(RwLock::new(tables)), list_budget: LIST_BUDGET }
+    }
+
+    /// With so much time for a list that no index answers, and for a count.
+    #[must_use]
+    pub fn with_list_budget(self, list_budget: Duration) -> Self {
+        Self { list_budget, ..self }
     }
 
     fn tables(&self) -> Tables {
@@ -96,7 +108,7 @@ impl Store {
 #[derive(Debug)]
 pub enum Writer {
     /// A file of this node.
-    Sqlite(sqlite::Writer),
+    Sqlite(Box<sqlite::Writer>),
     /// A database that nodes share.
     Postgres(postgres::Writer),
 }
@@ -143,7 +155,7 @@ pub async fn open(url: &Secret) -> Result<Opened, Error> {
 
 impl Opened {
     fn sqlite((store, writer): (sqlite::Store, sqlite::Writer)) -> Self {
-        Self { store: Store::new(Tables::Sqlite(store)), writer: Writer::Sqlite(writer), keeper: None }
+        Self { store: Store::new(Tables::Sqlite(store)), writer: Writer::Sqlite(Box::new(writer)), keeper: None }
     }
 
     fn postgres((store, writer, keeper): (postgres::Store, postgres::Writer, postgres::Keeper)) -> Self {
@@ -166,6 +178,12 @@ pub enum Error {
     /// The server cannot be used.
     #[error("the read model's server cannot be used")]
     Server(#[from] chassis::postgres::Error),
+    /// A list did not come to its end in the time that it may take.
+    #[error("the list takes longer than it may")]
+    OverBudget,
+    /// As many long questions are read as may be, and none of them ended in time.
+    #[error("no reader for long questions became free in time")]
+    LongBusy,
     /// Another node projects now. Nothing of the transaction is kept.
     #[error("another node projects now")]
     Superseded,
@@ -244,6 +262,8 @@ impl Error {
             }
             Self::Corrupt { .. } | Self::Json(_) => "row-corrupt",
             Self::Superseded => "superseded",
+            Self::OverBudget => "over-budget",
+            Self::LongBusy => "overloaded",
         }
     }
 

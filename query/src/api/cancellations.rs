@@ -6,6 +6,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Json, Query};
+use chassis::http::peer::Peer;
 use chassis::http::problem::Problem;
 use chrono::NaiveDate;
 use domain::CustomerId;
@@ -77,6 +78,7 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
     RawQuery(raw): RawQuery,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
@@ -86,9 +88,9 @@ pub(super) async fn list(
         from_day: query.from.map_or(i64::MIN, Day::since_epoch),
         to_day: query.to.map_or(i64::MAX, Day::since_epoch),
     };
-    until_fresh(&api, query.after, &headers).await?;
+    until_fresh(&api, peer, query.after, &headers).await?;
     built(&api, "cancellations")?;
-    let _permit = api.reads.try_enter()?;
+    let _permit = api.reads.try_enter_for(peer)?;
     let mut rows = api.store.cancellations(&filter, after.as_ref(), limit + 1).await.map_err(failed)?;
     let more = page::cut(&mut rows, limit);
     let last = rows.last().map(|last| last.key.clone());

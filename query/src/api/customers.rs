@@ -6,6 +6,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Json, Path, Query};
+use chassis::http::peer::Peer;
 use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
 use domain::{Currency, CustomerId, schema};
@@ -114,13 +115,14 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
     RawQuery(raw): RawQuery,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let after: Option<CustomerId> = cursor::decode(query.cursor.as_deref())?;
-    until_fresh(&api, query.after, &headers).await?;
+    until_fresh(&api, peer, query.after, &headers).await?;
     built(&api, "customers")?;
-    let _permit = api.reads.try_enter()?;
+    let _permit = api.reads.try_enter_for(peer)?;
     let rows = api.store.customers(None, after.as_ref(), limit + 1).await.map_err(failed)?;
     let mut customers = documents(rows);
     let more = page::cut(&mut customers, limit);
@@ -168,11 +170,12 @@ pub(super) async fn detail(
     State(api): State<Arc<Api>>,
     Path(id): Path<CustomerId>,
     Query(query): Query<DetailQuery>,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    until_fresh(&api, query.after, &headers).await?;
+    until_fresh(&api, peer, query.after, &headers).await?;
     built(&api, "customers")?;
-    let _permit = api.reads.try_enter()?;
+    let _permit = api.reads.try_enter_for(peer)?;
     let rows = api.store.customers(Some(&id), None, 1).await.map_err(failed)?;
     let Some(customer) = documents(rows).pop() else {
         let detail = format!("no order of the customer {id} is applied");

@@ -31,7 +31,7 @@ const MOMENT: &[Known] = &[(404, "unknown-version")];
 /// The problems of an operation beside those that follow from its parameters.
 fn problems(operation: &str) -> Vec<Known> {
     match operation {
-        "list_orders" => [READ, FRESH, PAGES].concat(),
+        "list_orders" => [READ, FRESH, PAGES, &[(422, "list-too-long")]].concat(),
         "get_order" => [READ, FRESH, ORDER, MOMENT].concat(),
         "get_order_history" => [READ, FRESH, ORDER].concat(),
         "diff_order" => [READ, ORDER, MOMENT].concat(),

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use chassis::http::extract::{Json, Path, Query};
+use chassis::http::peer::Peer;
 use chassis::http::problem::Problem;
 use domain::{OrderId, Version};
 use serde::{Deserialize, Serialize};
@@ -73,10 +74,11 @@ pub(super) async fn diff(
     State(api): State<Arc<Api>>,
     Path(id): Path<Uuid>,
     Query(query): Query<DiffQuery>,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = OrderId(id);
-    let _permit = api.reads.try_enter()?;
+    let _permit = api.reads.try_enter_for(peer)?;
     let Some(reached) = api.store.order_version(order_id).await.map_err(failed)? else {
         return Err(unknown_order(&api, order_id).await);
     };

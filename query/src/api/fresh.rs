@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode};
+use chassis::http::peer::Peer;
 use chassis::http::problem::{Outcome, Problem};
 use domain::{OrderId, Version};
 use serde::Deserialize;
@@ -49,13 +50,20 @@ impl TryFrom<String> for Seen {
 
 /// Waits for what is asked for, if anything is. 503 `read-model-behind` when it does not come in time; 409
 /// `projection-stopped` and 503 `projection-failed` when waiting is of no use.
-pub(super) async fn until_fresh(api: &Api, wanted: Option<Seen>, headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) async fn until_fresh(
+    api: &Api,
+    peer: Peer,
+    wanted: Option<Seen>,
+    headers: &HeaderMap,
+) -> Result<(), Problem> {
     let Some(Seen { order_id, version }) = wanted else {
         return Ok(());
     };
+    let looking = api.reads.try_enter_for(peer)?;
     let mut prospect = api.store.prospect(order_id, version).await.map_err(failed)?;
+    drop(looking);
     if !prospect.is_settled(version) && api.progress.persistent_reason().is_none() {
-        let _permit = api.waits.try_enter()?;
+        let _permit = api.waits.try_enter_for(peer)?;
         let waited = api.freshness.wait_for(&api.store, order_id, version, wait(headers)).await;
         prospect = waited.map_err(failed)?;
     }

@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use axum::http::header::IF_NONE_MATCH;
 use axum::response::Response;
 use chassis::http::extract::{Json, Path, Query};
+use chassis::http::peer::Peer;
 use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
 use domain::OrderId;
@@ -93,11 +94,12 @@ pub(super) async fn history(
     State(api): State<Arc<Api>>,
     Path(id): Path<Uuid>,
     Query(query): Query<FreshQuery>,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = OrderId(id);
-    until_fresh(&api, Seen::min_version(order_id, query.min_version), &headers).await?;
-    let _permit = api.reads.try_enter()?;
+    until_fresh(&api, peer, Seen::min_version(order_id, query.min_version), &headers).await?;
+    let _permit = api.reads.try_enter_for(peer)?;
     // What the client has is not read again.
     if headers.contains_key(IF_NONE_MATCH)
         && let Some(reached) = api.store.order_version(order_id).await.map_err(failed)?

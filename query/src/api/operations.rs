@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use chassis::http::extract::{Json, Query};
+use chassis::http::peer::Peer;
 use chassis::http::problem::Problem;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -131,8 +132,8 @@ pub(super) struct LimitQuery {
     tag = "operations",
     responses((status = 200, description = "How it is doing", body = ProjectionDocument))
 )]
-pub(super) async fn projection(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
-    let _permit = api.reads.try_enter()?;
+pub(super) async fn projection(State(api): State<Arc<Api>>, peer: Peer) -> Result<Response, Problem> {
+    let _permit = api.reads.try_enter_for(peer)?;
     let backlog = api.store.backlog().await.map_err(failed)?;
     let topic = match api.progress.topic_problem() {
         Some(problem) => problem,
@@ -179,10 +180,11 @@ fn seconds(duration: Duration) -> f64 {
 )]
 pub(super) async fn dead_letters(
     State(api): State<Arc<Api>>,
+    peer: Peer,
     Query(query): Query<LimitQuery>,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
-    let _permit = api.reads.try_enter()?;
+    let _permit = api.reads.try_enter_for(peer)?;
     let letters = api.store.dead_letters(query.discarded, limit).await.map_err(failed)?;
     let document = |letter: ListedLetter| {
         let (discarded_at, discard_reason) = told(letter.discarded);
@@ -212,9 +214,13 @@ pub(super) async fn dead_letters(
     params(LimitQuery),
     responses((status = 200, description = "By order and version", body = Vec<ParkedDocument>))
 )]
-pub(super) async fn parked(State(api): State<Arc<Api>>, Query(query): Query<LimitQuery>) -> Result<Response, Problem> {
+pub(super) async fn parked(
+    State(api): State<Arc<Api>>,
+    peer: Peer,
+    Query(query): Query<LimitQuery>,
+) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
-    let _permit = api.reads.try_enter()?;
+    let _permit = api.reads.try_enter_for(peer)?;
     let parked = api.store.parked(query.discarded, limit).await.map_err(failed)?;
     let document = |parked: ListedParked| {
         let (discarded_at, discard_reason) = told(parked.discarded);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use chassis::http::extract::{Path, Query};
-use chassis::http::problem::Problem;
+use chassis::http::peer::Peer;
+use chassis::http::problem::{Outcome, Problem};
 use chrono::{DateTime, Utc};
 use domain::order::Status;
 use domain::time::Timestamp;
@@ -22,7 +23,23 @@ use super::describe::{Conditional, Waits};
 use super::fresh::{Seen, until_fresh};
 use super::{Api, cursor, describe, failed, invalid_query, page, stale, unknown_order, unknown_version};
 use crate::store::answer::{Detail, ListFilter, Page, Sort};
+use crate::store::{self, list};
 use crate::time_travel::{self, Moment};
+
+/// 422 for a list that passes by more orders than its time allows: names the parameters that no index helps.
+fn failed_list(error: store::Error, filter: &ListFilter, page: &Page) -> Problem {
+    if !matches!(error, store::Error::OverBudget) {
+        return failed(error);
+    }
+    let unaided = list::unaided(filter, page);
+    let names = if unaided.is_empty() { "count".to_owned() } else { unaided.join(", ") };
+    let why = "no index helps with it: every order that the others leave is looked at";
+    let detail = format!("the list takes longer than it may; no index helps with {names}: ask for less, or without");
+    let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "list-too-long", "The list takes too long", detail);
+    let problem = problem.outcome(Outcome::NotExecuted);
+    let named = if unaided.is_empty() { vec!["count"] } else { unaided };
+    named.into_iter().fold(problem, |problem, name| problem.error(name, "unaided", why))
+}
 
 /// The most orders that are counted.
 const COUNT_MAX: u32 = 100_000;
@@ -239,19 +256,21 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
     RawQuery(raw): RawQuery,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let (filter, order) = (query.filter(api.default_currency)?, query.page()?);
-    until_fresh(&api, query.after, &headers).await?;
-    let _permit = api.reads.try_enter()?;
-    let listed = api.store.list(&filter, &order, limit).await.map_err(failed)?;
+    until_fresh(&api, peer, query.after, &headers).await?;
+    let _permit = api.reads.try_enter_for(peer)?;
+    let listed = api.store.list(&filter, &order, limit).await.map_err(|error| failed_list(error, &filter, &order))?;
     let mut response = page::json(listed.documents);
     if let Some(key) = listed.next {
         cursor::link_next(&mut response, "/orders", raw.as_deref(), &OrderKey { sort: order.sort, key });
     }
     if query.count {
-        let count = api.store.count(&filter, COUNT_MAX + 1).await.map_err(failed)?;
+        let count = api.store.count(&filter, COUNT_MAX + 1).await;
+        let count = count.map_err(|error| failed_list(error, &filter, &order))?;
         let text = if count > i64::from(COUNT_MAX) { format!("{COUNT_MAX}+") } else { count.to_string() };
         // Digits and a plus are a header value.
         response.headers_mut().extend(HeaderValue::try_from(text).ok().map(|count| (TOTAL_COUNT, count)));
@@ -299,12 +318,13 @@ pub(super) async fn detail(
     State(api): State<Arc<Api>>,
     Path(id): Path<Uuid>,
     Query(query): Query<DetailQuery>,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let order_id = OrderId(id);
     let moment = query.moment()?;
-    until_fresh(&api, Seen::min_version(order_id, query.min_version), &headers).await?;
-    let _permit = api.reads.try_enter()?;
+    until_fresh(&api, peer, Seen::min_version(order_id, query.min_version), &headers).await?;
+    let _permit = api.reads.try_enter_for(peer)?;
     if let Some(Moment::Version(version)) = moment {
         let tag = Tag::new(version, Holds::ForEver);
         // What the client has is not folded again, as long as it is a version that there is.

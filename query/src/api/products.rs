@@ -6,6 +6,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Json, Query};
+use chassis::http::peer::Peer;
 use chassis::http::problem::Problem;
 use domain::{Currency, Sku};
 use serde::{Deserialize, Serialize};
@@ -70,14 +71,15 @@ pub(super) async fn list(
     State(api): State<Arc<Api>>,
     Query(query): Query<ListQuery>,
     RawQuery(raw): RawQuery,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let after: Option<(Sku, Currency)> = cursor::decode(query.cursor.as_deref())?;
     let after = after.as_ref().map(|(sku, currency)| (sku, *currency));
-    until_fresh(&api, query.after, &headers).await?;
+    until_fresh(&api, peer, query.after, &headers).await?;
     built(&api, "product_demand")?;
-    let _permit = api.reads.try_enter()?;
+    let _permit = api.reads.try_enter_for(peer)?;
     let mut rows = api.store.products(query.sku.as_ref(), after, limit + 1).await.map_err(failed)?;
     let more = page::cut(&mut rows, limit);
     let products: Vec<_> = rows.iter().map(ProductDocument::from).collect();

@@ -6,6 +6,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::{Json, Query};
+use chassis::http::peer::Peer;
 use chassis::http::problem::Problem;
 use chrono::NaiveDate;
 use domain::Currency;
@@ -81,15 +82,16 @@ pub(super) async fn daily(
     State(api): State<Arc<Api>>,
     Query(query): Query<DailyQuery>,
     RawQuery(raw): RawQuery,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let limit = page::limit(query.limit)?;
     let after: Option<(i64, Currency)> = cursor::decode(query.cursor.as_deref())?;
     let from = query.from.map_or(i64::MIN, Day::since_epoch);
     let to = query.to.map_or(i64::MAX, Day::since_epoch);
-    until_fresh(&api, query.after, &headers).await?;
+    until_fresh(&api, peer, query.after, &headers).await?;
     built(&api, "daily_sales")?;
-    let _permit = api.reads.try_enter()?;
+    let _permit = api.reads.try_enter_for(peer)?;
     let mut rows = api.store.daily_sales(from, to, query.currency, after, limit + 1).await.map_err(failed)?;
     let more = page::cut(&mut rows, limit);
     let days: Vec<_> = rows.iter().map(DayDocument::from).collect();

@@ -9,6 +9,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use chassis::http::extract::Query;
+use chassis::http::peer::Peer;
 use chassis::http::problem::Problem;
 use domain::order::Status;
 use domain::{CustomerId, OrderId};
@@ -87,11 +88,12 @@ impl StreamQuery {
 pub(super) async fn stream(
     State(api): State<Arc<Api>>,
     Query(query): Query<StreamQuery>,
+    peer: Peer,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let cursor = query.cursor(&headers)?;
     let filter = query.filter()?;
-    let permit = api.streams.try_enter()?;
+    let permit = api.streams.try_enter_for(peer)?;
     let feed = api.feed.clone();
     // From before the answer: what happens once the client has it is told.
     let cursor = match cursor {

@@ -88,6 +88,35 @@ pub(super) fn is_direct(filter: &ListFilter, page: &Page) -> bool {
     }
 }
 
+/// The parameters of a list that only filter: no index leads to what they ask for, beside the one that is walked.
+pub(crate) fn unaided(filter: &ListFilter, page: &Page) -> Vec<&'static str> {
+    let by_creation = page.sort.is_by_creation();
+    let mut leads = by_creation;
+    // The first of these leads a list by time; a list by total is led by the currency and a product.
+    let mut told = Vec::new();
+    for (name, given) in [
+        ("customer_id", filter.customer_id.is_some()),
+        ("sku", filter.sku.is_some() && by_creation),
+        ("status", filter.status.is_some()),
+    ] {
+        if given && !std::mem::take(&mut leads) {
+            told.push(name);
+        }
+    }
+    for (name, given, led_by) in [
+        ("currency", filter.currency.is_some(), !by_creation),
+        ("min_total", filter.min_total_minor.is_some(), !by_creation),
+        ("max_total", filter.max_total_minor.is_some(), !by_creation),
+        ("created_from", filter.created_from_micros.is_some(), by_creation),
+        ("created_to", filter.created_to_micros.is_some(), by_creation),
+    ] {
+        if given && !led_by {
+            told.push(name);
+        }
+    }
+    told
+}
+
 /// A page, as `key, order_id, document`. `before` is nothing, or what explains it.
 pub(super) fn page(before: &str, dialect: &Dialect, filter: &ListFilter, page: &Page, limit: u32) -> Question {
     let source = Source::of(filter);

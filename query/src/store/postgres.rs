@@ -16,6 +16,8 @@ mod lease;
 
 mod load;
 
+mod long;
+
 mod read;
 
 mod save;
@@ -39,6 +41,8 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations/query/postgres");
 
 /// Connections that answer the API.
 const READERS_MAX: u32 = 16;
+/// Connections for questions that may take long, beside them.
+const LONG_MAX: u32 = READERS_MAX / 2;
 /// One writes, one keeps the lease.
 const WRITERS_MAX: u32 = 2;
 /// How long a request waits for a connection.
@@ -51,6 +55,8 @@ const IDLE_TRUSTED: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Store {
     readers: PgPool,
+    /// For what may take long, so that it holds up nothing else.
+    long: PgPool,
 }
 
 /// The write side of one node.
@@ -80,6 +86,12 @@ fn open(url: &Secret, schema: Option<&str>) -> Result<(Store, Writer, Keeper), E
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
         .before_acquire(|connection, meta| Box::pin(is_alive(connection, meta.idle_for)))
+        .connect_lazy_with(reading.clone());
+    let long = PgPoolOptions::new()
+        .max_connections(LONG_MAX)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| Box::pin(is_alive(connection, meta.idle_for)))
         .connect_lazy_with(reading);
     let options = connect_options(url, "order-query-projector", None)?.options([
         // A batch may be large, and the disk slow.
@@ -96,7 +108,7 @@ fn open(url: &Secret, schema: Option<&str>) -> Result<(Store, Writer, Keeper), E
         PgPoolOptions::new().max_connections(WRITERS_MAX).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options);
     let (telling, told) = watch::channel(None);
     let keeper = Keeper::new(pool.clone(), telling);
-    Ok((Store { readers }, Writer { pool, told, epoch: None }, keeper))
+    Ok((Store { readers, long }, Writer { pool, told, epoch: None }, keeper))
 }
 
 async fn is_alive(connection: &mut PgConnection, idle_for: Duration) -> Result<bool, sqlx::Error> {
@@ -113,6 +125,7 @@ impl Store {
     }
 
     pub(crate) async fn close(&self) {
+        self.long.close().await;
         self.readers.close().await;
     }
 }

@@ -139,18 +139,18 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the database fails.
+    /// When the database fails, or [`Error::OverBudget`] when no index answers and passing by all the others takes too long.
     pub async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Listed, Error> {
-        ask!(self, store => store.list(filter, page, limit).await)
+        ask!(self, store => store.list(filter, page, limit, self.list_budget).await)
     }
 
     /// How many orders a list has on all its pages, counted up to `most`.
     ///
     /// # Errors
     ///
-    /// When the database fails.
+    /// When the database fails, or [`Error::OverBudget`] when counting takes too long.
     pub async fn count(&self, filter: &ListFilter, most: u32) -> Result<i64, Error> {
-        ask!(self, store => store.count(filter, most).await)
+        ask!(self, store => store.count(filter, most, self.list_budget).await)
     }
 
     /// How the database goes about [`Store::list`], in its own words.

@@ -2,6 +2,8 @@
 
 mod ask;
 
+mod budget;
+
 mod changes;
 
 mod checkpointer;

@@ -19,6 +19,8 @@ mod cancellations;
 
 mod lists;
 
+mod budgets;
+
 mod plans;
 
 mod orders;

@@ -1,5 +1,7 @@
 //! The API's questions. Lists walk an index by key, never by counting rows off.
 
+use std::time::Duration;
+
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments as _, AssertSqlSafe};
@@ -98,10 +100,20 @@ impl Store {
         record::all(records, record::event)
     }
 
-    pub(crate) async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Listed, Error> {
+    pub(crate) async fn list(
+        &self,
+        filter: &ListFilter,
+        page: &Page,
+        limit: u32,
+        budget: Duration,
+    ) -> Result<Listed, Error> {
         let Question { text, values } = list::page("", &DIALECT, filter, page, limit.saturating_add(1));
         let query = sqlx::query_as_with(AssertSqlSafe(text), arguments(values)?);
-        let records: Vec<(i64, Id, String)> = query.fetch_all(&self.readers).await?;
+        let records: Vec<(i64, Id, String)> = if list::is_direct(filter, page) {
+            query.fetch_all(&self.readers).await?
+        } else {
+            self.long(budget).await?.ask(async |connection| query.fetch_all(&mut **connection).await).await?
+        };
         let mut page = list::Reading::new(limit);
         for (key, id, document) in records {
             if page.is_full() {
@@ -112,10 +124,10 @@ impl Store {
         Ok(page.done(false))
     }
 
-    pub(crate) async fn count(&self, filter: &ListFilter, most: u32) -> Result<i64, Error> {
+    pub(crate) async fn count(&self, filter: &ListFilter, most: u32, budget: Duration) -> Result<i64, Error> {
         let Question { text, values } = list::count(filter, most);
         let query = sqlx::query_scalar_with(AssertSqlSafe(text), arguments(values)?);
-        Ok(query.fetch_one(&self.readers).await?)
+        self.long(budget).await?.ask(async |connection| query.fetch_one(&mut **connection).await).await
     }
 
     pub(crate) async fn list_plan(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<String>, Error> {

@@ -1,5 +1,7 @@
 //! The API's questions. Lists walk an index by key, never by counting rows off.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use domain::{Currency, CustomerId, OrderId, Sku, Version};
 use rusqlite::types::ToSqlOutput;
@@ -139,22 +141,32 @@ impl Store {
         self.direct.quick(read).await
     }
 
-    pub(crate) async fn list(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Listed, Error> {
+    pub(crate) async fn list(
+        &self,
+        filter: &ListFilter,
+        page: &Page,
+        limit: u32,
+        budget: Duration,
+    ) -> Result<Listed, Error> {
         let read = async {
             let question = list::page("", &DIALECT, filter, page, limit.saturating_add(1));
             let read = move |connection: &Connection| orders(connection, &question, limit);
-            if list::is_direct(filter, page) { self.direct.quick(read).await } else { self.direct.long(read).await }
+            if list::is_direct(filter, page) {
+                self.direct.quick(read).await
+            } else {
+                self.direct.long(budget, read).await
+            }
         };
         recent::read(&self.recent, (filter.clone(), *page, limit), read).await
     }
 
-    pub(crate) async fn count(&self, filter: &ListFilter, most: u32) -> Result<i64, Error> {
+    pub(crate) async fn count(&self, filter: &ListFilter, most: u32, budget: Duration) -> Result<i64, Error> {
         let question = list::count(filter, most);
         let read = move |connection: &Connection| {
             let mut statement = connection.prepare_cached(&question.text)?;
             Ok(statement.query_row(params_from_iter(&question.values), |row| row.get(0))?)
         };
-        self.direct.long(read).await
+        self.direct.long(budget, read).await
     }
 
     pub(crate) async fn list_plan(&self, filter: &ListFilter, page: &Page, limit: u32) -> Result<Vec<String>, Error> {
@@ -164,7 +176,7 @@ impl Store {
             let lines = statement.query_map(params_from_iter(&question.values), |row| row.get(3))?;
             Ok(lines.collect::<Result<_, _>>()?)
         };
-        self.direct.long(read).await
+        self.direct.quick(read).await
     }
 
     pub(crate) async fn customers(

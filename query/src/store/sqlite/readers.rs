@@ -4,20 +4,23 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
+use super::budget::Budget;
 use super::turns::Turns;
 use super::{BUSY_TIMEOUT, READER_CACHE_SIZE};
 use crate::store::Error;
 
 /// The most connections.
 const CONNECTIONS_MAX: u32 = 8;
+/// The most of them that long questions have: the others are left to quick ones.
+const LONG_MAX: u32 = CONNECTIONS_MAX / 2;
 /// How long a request waits for one of them.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Statements that each of them keeps prepared. Lists have some hundreds of texts, of which few are asked for often.
@@ -33,6 +36,7 @@ struct Shared {
     /// The one that was used last is used next: it remembers the most.
     free: Mutex<Vec<Connection>>,
     room: Arc<Semaphore>,
+    room_for_long: Arc<Semaphore>,
     closed: AtomicBool,
     turns: Arc<Turns>,
 }
@@ -45,6 +49,7 @@ impl Readers {
             file,
             free: Mutex::default(),
             room: Arc::new(Semaphore::new(CONNECTIONS_MAX as usize)),
+            room_for_long: Arc::new(Semaphore::new(LONG_MAX as usize)),
             closed: AtomicBool::new(false),
             turns: Arc::new(Turns::of(threads)),
         }))
@@ -74,14 +79,23 @@ impl Readers {
         self.apart(permit, timed).await
     }
 
-    /// Reads whatever it takes, on a thread of its own.
-    pub(super) async fn long<T, F>(&self, read: F) -> Result<T, Error>
+    /// Reads what may take `budget`, the wait for its turn included, on a thread of its own. Ends when whoever asked has
+    /// left.
+    pub(super) async fn long<T, F>(&self, budget: Duration, read: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     {
+        let (budget, _asker) = Budget::new(Instant::now() + budget);
+        let room = Arc::clone(&self.0.room_for_long).acquire_owned();
+        let long = timeout_at(budget.until().into(), room).await.map_err(|_elapsed| Error::LongBusy)?;
+        let long = long.map_err(|_closed| Error::Database(sqlx::Error::PoolClosed))?;
         let permit = self.permit().await?;
-        self.apart(permit, read).await
+        let within = move |connection: &Connection| {
+            let _until_it_ends = long;
+            budget.read(connection, read)
+        };
+        self.apart(permit, within).await
     }
 
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
@@ -161,6 +175,50 @@ mod tests {
 
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// Never ends by itself.
+    fn endless(connection: &Connection) -> Result<i64, Error> {
+        let statement = "with recursive n(i) as (select 1 union all select i + 1 from n) select max(i) from n";
+        Ok(connection.query_row(statement, [], |row| row.get(0))?)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn long_questions_end_with_their_time_and_leave_readers_for_quick_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = Readers::of(file(&folder));
+        let long = |budget: Duration| {
+            let readers = readers.clone();
+            tokio::spawn(async move { readers.long(budget, endless).await })
+        };
+        let all: Vec<_> = (0..32).map(|_| long(Duration::from_millis(500))).collect();
+        for _n in 0..100 {
+            let quick = timeout(Duration::from_secs(5), readers.quick(seven)).await;
+            assert_eq!(quick.unwrap().unwrap(), 7);
+        }
+        let (mut ended, mut refused) = (0, 0);
+        for one in all {
+            match one.await.unwrap() {
+                Err(Error::OverBudget) => ended += 1,
+                Err(Error::LongBusy) => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(ended >= LONG_MAX && ended + refused == 32, "{ended} ended, {refused} refused");
+        assert_eq!(readers.long(LONG, seven).await.unwrap(), 7, "the connections have no deadline any more");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_question_ends_when_whoever_asked_has_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = Readers::of(file(&folder));
+        for _n in 0..LONG_MAX {
+            timeout(Duration::from_millis(50), readers.long(LONG, endless)).await.unwrap_err();
+        }
+        let room = timeout(Duration::from_secs(10), readers.0.room_for_long.acquire_many(LONG_MAX)).await;
+        drop(room.unwrap().unwrap());
+    }
+
     fn file(folder: &tempfile::TempDir) -> PathBuf {
         let file = folder.path().join("a.db");
         Connection::open(&file).unwrap().execute_batch("create table t (n); insert into t values (7)").unwrap();
@@ -195,7 +253,7 @@ mod tests {
             let options = statement.query_map([], |row| row.get::<_, String>(0))?;
             Ok(options.collect::<Result<Vec<_>, _>>()?)
         };
-        let options = Readers::of(file(&folder)).long(options).await.unwrap();
+        let options = Readers::of(file(&folder)).long(LONG, options).await.unwrap();
         // .cargo/config.toml
         assert!(!options.iter().any(|option| option == "ENABLE_MEMORY_MANAGEMENT"), "{options:?}");
         assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
@@ -237,11 +295,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let readers = Readers::of(file(&folder));
         assert_eq!(readers.quick(seven).await.unwrap(), 7);
-        assert_eq!(readers.long(seven).await.unwrap(), 7);
+        assert_eq!(readers.long(LONG, seven).await.unwrap(), 7);
         let write = |connection: &Connection| Ok(connection.execute("insert into t values (8)", [])?);
         assert!(matches!(readers.quick(write).await, Err(Error::File(_))));
         assert!(matches!(
-            readers.long(|_connection| -> Result<(), Error> { panic!("as if") }).await,
+            readers.long(LONG, |_connection| -> Result<(), Error> { panic!("as if") }).await,
             Err(Error::Database(sqlx::Error::WorkerCrashed))
         ));
         assert_eq!(readers.quick(seven).await.unwrap(), 7);
