@@ -47,6 +47,9 @@ mod aborted_commit;
 /// The broker dies, stays away for a while, and comes back.
 mod broker_outage;
 
+/// Somebody changes the topic's settings or its partitions while everything runs.
+mod topic_changed;
+
 /// Somebody deletes the topic.
 mod topic_recreated;
 

@@ -7,7 +7,7 @@ use chassis::kafka::consumer::{Consumer, Message};
 use chassis::kafka::producer::{Outgoing, Producer};
 use chassis::kafka::{Brokers, TopicSpec, topic};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -147,6 +147,22 @@ impl Topic {
     /// Deletes it with all that it holds.
     pub(crate) async fn delete(&self) {
         for outcome in self.admin().delete_topics(&[&self.spec.name], &options()).await.unwrap() {
+            outcome.unwrap();
+        }
+    }
+
+    /// Lets it keep its records for so many milliseconds.
+    pub(crate) async fn keeps(&self, retention_ms: &str) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(&self.spec.name)).set("retention.ms", retention_ms);
+        for outcome in self.admin().alter_configs([&change], &options()).await.unwrap() {
+            outcome.unwrap();
+        }
+    }
+
+    /// Gives it more partitions, which moves keys.
+    pub(crate) async fn grows_to(&self, partitions: usize) {
+        let more = NewPartitions::new(&self.spec.name, partitions);
+        for outcome in self.admin().create_partitions([&more], &options()).await.unwrap() {
             outcome.unwrap();
         }
     }
