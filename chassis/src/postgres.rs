@@ -1,5 +1,6 @@
 //! PostgreSQL: how we connect, and which servers we refuse.
 
+mod fit;
 mod pool;
 
 use std::str::FromStr as _;
@@ -11,6 +12,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::config::Secret;
+pub use fit::{assert_ours, assert_settings};
 pub use pool::{ask, in_time, is_alive, pool};
 
 /// How long opening a session may take, from the first packet to the server's word that it is ready.
@@ -37,6 +39,26 @@ pub enum Error {
     /// The server cannot be reached or refuses us.
     #[error("the database cannot be reached")]
     Unreachable(#[source] sqlx::Error),
+    /// The tables of another program are there.
+    #[error(
+        "the database belongs to another program: its first migration is `{theirs}`, ours is `{ours}`; each program needs a database of its own, so \
+         look at the database urls of both"
+    )]
+    AnotherProgram {
+        /// Its first migration.
+        theirs: String,
+        /// Ours.
+        ours: String,
+    },
+    /// Tables have no place.
+    #[error("the search_path names no schema that exists: create it, or correct the database url")]
+    NoSchema,
+    /// A pooler dropped them.
+    #[error(
+        "the settings of the session do not reach PostgreSQL: a pooler such as PgBouncer drops them (ignore_startup_parameters); name PostgreSQL \
+         itself in the database url"
+    )]
+    SettingsLost,
     /// A migration failed, or the database is newer than this binary.
     #[error("the migrations failed")]
     Migrate(#[source] MigrateError),
@@ -111,7 +133,7 @@ pub fn connect_options(url: &Secret, application_name: &str, role: Option<&str>)
 ///
 /// When the server cannot be reached, refuses us, or does not answer in time.
 pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    in_time(CONNECT_DEADLINE, options.connect()).await
+    in_time(CONNECT_DEADLINE, options.connect()).await.map_err(fit::explained)
 }
 
 /// Closes a session. A server that does not answer is not waited for.
@@ -132,6 +154,8 @@ pub async fn migrate(options: &PgConnectOptions, migrator: &'static Migrator) ->
     // A migration may take longer than a request, and waits for another node that migrates.
     let patient = options.clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
     let mut connection = connect(&patient).await.map_err(Error::Unreachable)?;
+    assert_settings(&mut connection).await?;
+    assert_ours(&mut connection, migrator).await?;
     // Not `run`: of its future the compiler cannot see that it may move between threads.
     let migrated = migrator.run_direct(None, &mut connection, false);
     match tokio::time::timeout(MIGRATE_DEADLINE, migrated).await {

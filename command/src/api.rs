@@ -6,6 +6,7 @@ mod describe;
 mod log;
 mod orders;
 mod products;
+mod reader;
 mod request;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::executor::Executor;
 
 pub use answer::render;
 pub use log::{Log, PAGES_HELD_MAX, PAGES_READ_MAX};
+pub use reader::{InvalidReaderUrl, ReaderUrl};
 
 /// What the handlers need, shared by all of them.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Api {
     pub executor: Executor,
     /// Where prices come from.
     pub catalog: Catalog,
+    /// Where clients read orders, if it is known.
+    pub reader: Option<ReaderUrl>,
     /// Where the log is read.
     pub log: Log,
     /// How many commands may be in the house at once (rules R19: one semaphore, shared).
@@ -78,6 +82,7 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(orders::routes())
         .merge(products::routes())
+        .merge(reader::routes())
         .merge(log::routes())
 }
 

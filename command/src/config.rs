@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use domain::{Currency, Money, Sku};
 use uuid::Uuid;
 
+use crate::api::ReaderUrl;
 use crate::catalog::Product;
 use crate::{executor, relay};
 
@@ -188,6 +189,9 @@ pub struct Serve {
     /// Sizes of the write path.
     #[command(flatten)]
     pub tuning: Tuning,
+    /// Base URL of order-query as clients reach it: `GET /orders/{id}` is sent there. Without it, that is 404.
+    #[arg(long, env = "COMMAND_READER_URL")]
+    pub reader_url: Option<ReaderUrl>,
     /// Whether this process publishes events too.
     #[arg(long, env = "RELAY", value_enum, default_value_t = Switch::On)]
     pub relay: Switch,

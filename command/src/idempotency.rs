@@ -4,11 +4,15 @@
 //! first means that nobody else can be between the look-up and the write, so a busy key is found out at once instead of
 //! being waited for, and one insert per key is enough. The primary key of the table stands behind that.
 
+mod expiry;
+
 use std::collections::HashMap;
 
 use domain::Version;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
+
+pub use expiry::{expire, forget_expired};
 
 /// The most characters of a key.
 pub const KEY_CHARS_MAX: usize = 255;
@@ -94,23 +98,6 @@ pub(crate) async fn remembered(
             Ok((key, Remembered { fingerprint, reply: Reply { status, etag, location, body } }))
         })
         .collect()
-}
-
-/// Forgets keys that are older than `keep_s` seconds, a bounded number at a time. Returns how many.
-///
-/// # Errors
-///
-/// The database's.
-pub async fn forget_expired(connection: &mut PgConnection, keep_s: u32, keys_max: u32) -> Result<u64, sqlx::Error> {
-    let forgotten = sqlx::query(
-        "delete from idempotency_keys where key in (
-             select key from idempotency_keys where created_at < now() - make_interval(secs => $1) limit $2)",
-    )
-    .bind(f64::from(keep_s))
-    .bind(i64::from(keys_max))
-    .execute(connection)
-    .await?;
-    Ok(forgotten.rows_affected())
 }
 
 #[cfg(test)]

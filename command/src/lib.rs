@@ -18,11 +18,8 @@ pub mod config;
 mod gauges;
 pub mod metrics;
 mod probe;
+pub mod schema;
 mod service;
 
-use sqlx::migrate::Migrator;
-
+pub use schema::MIGRATOR;
 pub use service::{Error, Role, Service, database, relay_setup};
-
-/// The schema's history, as `sqlx migrate run --source migrations/command` applies it.
-pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations/command");

@@ -12,7 +12,7 @@ use chassis::{kafka, postgres};
 use command::config::{Action, Chore, Cli, Log, Tuning};
 use command::relay::reconcile::reconcile;
 use command::republish::republish;
-use command::{MIGRATOR, Role, Service, check, database, relay, relay_setup};
+use command::{Role, Service, check, database, relay, relay_setup, schema};
 
 /// A third of the CPU of a command or a record went into the system's allocator (docs/DESIGN.md).
 #[global_allocator]
@@ -79,8 +79,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Action::Migrate(config) => {
             log(&config.log)?;
-            let owner = postgres::connect_options(&config.database.database_url, "order-command-migrate", None)?;
-            postgres::migrate(&owner, &MIGRATOR).await?;
+            schema::migrate(&config.database.database_url).await?;
             tracing::info!("the schema is up to date");
         }
         Action::Republish(config) => {

@@ -35,6 +35,11 @@ pub(crate) const RELAY_FAILING_SECONDS: &str = "orders_relay_failing_seconds";
 /// One while a setting of the topic is not as it must be; NaN when that is not known.
 pub(crate) const TOPIC_DRIFT: &str = "orders_topic_drift";
 
+/// Expired idempotency keys that were deleted.
+pub(crate) const IDEMPOTENCY_KEYS_FORGOTTEN: &str = "orders_idempotency_keys_forgotten_total";
+/// Age of the oldest idempotency key in seconds; zero when there is none, not a number when it cannot be read.
+pub(crate) const IDEMPOTENCY_OLDEST_AGE_SECONDS: &str = "orders_idempotency_oldest_age_seconds";
+
 /// Tells the exporter what the names mean.
 pub fn describe() {
     describe_histogram!(BATCH_COMMANDS, Unit::Count, "Commands of one transaction");
@@ -53,4 +58,6 @@ pub fn describe() {
     describe_gauge!(OUTBOX_KNOWN_AGE_SECONDS, Unit::Seconds, "Since the outbox told the two values above");
     describe_gauge!(RELAY_FAILING_SECONDS, Unit::Seconds, "For how long every step of the relay has failed");
     describe_gauge!(TOPIC_DRIFT, "1 while a setting of the topic is not as it must be; NaN when unknown");
+    describe_counter!(IDEMPOTENCY_KEYS_FORGOTTEN, "Expired idempotency keys that were deleted");
+    describe_gauge!(IDEMPOTENCY_OLDEST_AGE_SECONDS, Unit::Seconds, "Age of the oldest idempotency key");
 }

@@ -12,7 +12,6 @@ use chassis::http::health::Health;
 use chassis::http::{self, errors};
 use chassis::kafka::topic;
 use chassis::metrics::Metrics;
-use chassis::outage::Outage;
 use chassis::postgres;
 use chassis::tasks::{self, Tasks};
 use chassis::telemetry::ErrorChain;
@@ -30,7 +29,7 @@ use crate::executor::{self, Executor};
 use crate::gauges::{self, Backlog};
 use crate::probe::DatabaseProbe;
 use crate::relay::{self, Relay};
-use crate::{MIGRATOR, idempotency};
+use crate::{idempotency, schema};
 
 /// Connections for looking products up and changing them.
 const PRODUCT_CONNECTIONS: u32 = 2;
@@ -42,11 +41,6 @@ const SEED_DEADLINE: Duration = Duration::from_secs(60);
 const TOPIC_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a start waits for the relay to take office.
 const RELAY_PATIENCE: Duration = Duration::from_secs(3);
-/// How often expired idempotency keys are looked for, and how many go at a time.
-const FORGET: Duration = Duration::from_secs(60);
-const FORGET_KEYS_MAX: u32 = 10_000;
-/// How long deleting them may take. The server's own deadline for a statement is shorter.
-const FORGET_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why the service did not start, or ended badly.
 #[derive(Debug, Error)]
@@ -234,7 +228,7 @@ fn serve_api(
 ) -> Router {
     tasks.spawn("queue gauge", gauges::sample_queue(executor.clone(), tasks.shutdown()));
     let keep_s = config.tuning.idempotency_keep_s;
-    tasks.spawn("key expiry", forget_keys(connect.clone(), keep_s, tasks.shutdown()));
+    tasks.spawn("key expiry", idempotency::expire(connect.clone(), keep_s, tasks.shutdown()));
     let pool = |connections| postgres::pool(connect.clone(), connections);
     let (products, prices) = (pool(PRODUCT_CONNECTIONS), pool(PRICE_CONNECTIONS));
     let (catalog, prices) = Catalog::new(products, prices, config.default_currency, unknown_sku_price);
@@ -244,28 +238,22 @@ fn serve_api(
     let share = config.http.peer_share(commands_max);
     let commands = Admission::new("commands", commands_max).with_share(share);
     let reads = Admission::new("reads", commands_max).with_share(share);
-    api::router(Api { executor, catalog, log, commands, reads })
+    let reader = config.reader_url.clone();
+    api::router(Api { executor, catalog, reader, log, commands, reads })
 }
 
 /// Migrates if asked to, and refuses a database that would lose events or let the service change them.
 async fn prepare_database(config: &Serve, connect: &PgConnectOptions) -> Result<(), Error> {
     if config.migrate == AutoMigrate::Auto {
-        let owner = postgres::connect_options(&config.database.database_url, "order-command-migrate", None)?;
-        postgres::migrate(&owner, &MIGRATOR).await?;
+        schema::migrate(&config.database.database_url).await?;
     }
     // Without the schema there is no role to become either; ask as whoever the URL says.
     let owner = postgres::connect_options(&config.database.database_url, "order-command-start", None)?;
     let mut connection = postgres::connect(&owner).await?;
+    postgres::assert_settings(&mut connection).await?;
     postgres::assert_durable(&mut connection).await?;
-    let known: bool =
-        sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null").fetch_one(&mut connection).await?;
-    let applied: Option<i64> = if known {
-        sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(&mut connection).await?
-    } else {
-        None
-    };
-    // A newer schema is fine: migrations only ever add what an older release does not look at.
-    if applied < MIGRATOR.iter().map(|migration| migration.version).max() {
+    postgres::assert_ours(&mut connection, &schema::MIGRATOR).await?;
+    if !schema::is_up_to_date(&mut connection).await? {
         return Err(Error::NotMigrated);
     }
     postgres::disconnect(connection).await;
@@ -303,22 +291,4 @@ async fn prepare_topic(relay: &relay::Setup) -> Result<bool, Error> {
         Err(_elapsed) => tracing::warn!("the broker does not answer; the relay goes on trying"),
     }
     Ok(false)
-}
-
-async fn forget_keys(connect: PgConnectOptions, keep_s: u32, shutdown: CancellationToken) -> Result<(), Infallible> {
-    let mut outage = Outage::new("deleting expired idempotency keys");
-    while shutdown.run_until_cancelled(tokio::time::sleep(FORGET)).await.is_some() {
-        let forgotten = async {
-            let mut connection = postgres::connect(&connect).await?;
-            let forget = idempotency::forget_expired(&mut connection, keep_s, FORGET_KEYS_MAX);
-            let forgotten = postgres::in_time(FORGET_DEADLINE, forget).await;
-            postgres::disconnect(connection).await;
-            forgotten
-        };
-        match forgotten.await {
-            Ok(_forgotten) => outage.works(),
-            Err(error) => outage.failed(&error),
-        }
-    }
-    Ok(())
 }

@@ -65,12 +65,14 @@ impl Services {
         let read_model = self.home.join("query");
         fs::create_dir_all(&read_model).attempt(|| format!("create {}", read_model.display()))?;
         let query_database = args.query_database_url.clone().unwrap_or_else(|| sqlite_url(&read_model));
+        let reader_url = format!("http://{}", reachable(args.query_listen));
         let command = self.spec(
             "order-command",
             &self.command,
             &[
                 ("COMMAND_LISTEN", &args.command_listen.to_string()),
                 ("COMMAND_DATABASE_URL", &backing.database_url),
+                ("COMMAND_READER_URL", &reader_url),
                 ("KAFKA_BROKERS", &backing.brokers),
                 ("UNKNOWN_SKU_PRICE", &args.unknown_sku_price),
                 ("SEED_PRODUCTS", &args.seed_products),

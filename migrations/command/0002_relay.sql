@@ -36,7 +36,7 @@ insert into relay_progress (epoch, done, seq, next_offsets) values (0, '1:1:', 0
 -- Partitions of the outbox, five million rows each, made ahead of the sequence. Attached rather than created in place:
 -- that takes no lock that would stop inserts.
 create function outbox_partitions_ensure() returns integer
-    language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '200ms' as $$
+    language plpgsql security definer set lock_timeout = '200ms' as $$
 declare
     rows_per_partition constant bigint := 5000000;
     partitions_ahead constant bigint := 2;
@@ -66,7 +66,7 @@ $$;
 -- Drops partitions that are published to the last row and older than `keep`; the log stays the source for everything.
 -- A drop waits only briefly for its lock, because every insert would queue up behind it; the next call tries again.
 create function outbox_partitions_purge(done pg_snapshot, keep interval) returns integer
-    language plpgsql security definer set search_path = public, pg_temp set lock_timeout = '50ms' as $$
+    language plpgsql security definer set lock_timeout = '50ms' as $$
 declare
     current_partition bigint := (select last_value / 5000000 from outbox_seq);
     dropped integer := 0;
@@ -92,6 +92,15 @@ begin
     return dropped;
 exception
     when lock_not_available then return 0;
+end
+$$;
+
+-- They run as their owner, on the tables of the schema that they are in: `public`, unless the owner's search_path names another one.
+do $$
+begin
+    execute format('alter function outbox_partitions_ensure() set search_path = %I, pg_temp', current_schema());
+    execute format('alter function outbox_partitions_purge(pg_snapshot, interval) set search_path = %I, pg_temp',
+        current_schema());
 end
 $$;
 

@@ -3,23 +3,47 @@
 
 do $$
 begin
-    create role order_command nologin;
+    if not exists (select from pg_roles where rolname = 'order_command') then
+        create role order_command nologin;
+    end if;
 exception
-    -- Roles belong to the whole cluster: another database of it may have made this one already, even right now.
+    -- Roles belong to the whole cluster: another database of it may have made this one just now.
     when duplicate_object or unique_violation then null;
+    when insufficient_privilege then
+        raise exception 'the role order_command does not exist, and % may not create roles', current_user
+            using errcode = 'insufficient_privilege',
+                  hint = format('ask an administrator for: create role order_command nologin; grant order_command to %I',
+                      current_user);
+end
+$$;
+
+do $$
+declare
+    may_become boolean;
+begin
+    -- Whoever migrates becomes the role later, or hands it on. A superuser may become anybody. Since PostgreSQL 16 a member may be
+    -- one who may not become the role.
+    if current_setting('server_version_num')::integer >= 160000 then
+        may_become := pg_has_role(current_user, 'order_command', 'set');
+    else
+        may_become := pg_has_role(current_user, 'order_command', 'member');
+    end if;
+    if not may_become then
+        execute format('grant order_command to %I', current_user);
+    end if;
+exception
+    when insufficient_privilege then
+        raise exception '% may not become the role order_command', current_user
+            using errcode = 'insufficient_privilege',
+                  hint = format('ask an administrator for: grant order_command to %I', current_user);
 end
 $$;
 
 do $$
 begin
-    -- A superuser may become anybody; whoever else migrates needs the membership to hand it on.
-    if not (select rolsuper from pg_roles where rolname = current_user) then
-        execute format('grant order_command to %I', current_user);
-    end if;
+    execute format('grant usage on schema %I to order_command', current_schema());
 end
 $$;
-
-grant usage on schema public to order_command;
 grant select, insert on events to order_command;
 grant select, insert, update on orders to order_command;
 grant select, insert on outbox to order_command;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's way to fail")]
 
 mod durability;
+mod pooler;
 mod silent_server;
 mod test_database;
 mod topic;

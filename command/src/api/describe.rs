@@ -55,6 +55,7 @@ fn problems(operation: &str) -> Vec<Known> {
         "ship_order" => [COMMAND, EXISTING, &[(409, "not-paid"), (409, "already-shipped")]].concat(),
         "deliver_order" => [COMMAND, EXISTING, &[(409, "not-shipped"), (409, "already-delivered")]].concat(),
         "cancel_order" => [COMMAND, EXISTING, &[(409, "not-cancellable")]].concat(),
+        "find_order" => vec![(404, "read-elsewhere")],
         "get_product" => [CATALOGUE, &[(404, "unknown-product")]].concat(),
         "put_product" => [CATALOGUE, &[(422, "invalid-product"), (503, "outcome-unknown")]].concat(),
         "list_products" => CATALOGUE.to_vec(),

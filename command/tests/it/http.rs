@@ -253,3 +253,18 @@ async fn what_no_database_can_hold_is_the_clients_fault() {
     }
     world.assert_consistent().await;
 }
+
+#[tokio::test]
+async fn the_location_of_a_new_order_leads_to_the_reader() {
+    let world = World::start().await;
+    let placed = world.post("/orders", ORDER).await;
+    let location = placed.header("location").unwrap();
+    let found = world.ask("GET", location, &[], "").await;
+    assert_eq!(found.status, StatusCode::TEMPORARY_REDIRECT, "{}", found.text);
+    let order = format!("http://reader.example/shop{location}");
+    assert_eq!(found.header("location"), Some(format!("{order}?min_version=1").as_str()));
+    let asked = world.ask("GET", &format!("{location}?min_version=1&as_of=2026-01-01T00:00:00Z"), &[], "").await;
+    let expected = format!("{order}?min_version=1&as_of=2026-01-01T00:00:00Z");
+    assert_eq!(asked.header("location"), Some(expected.as_str()));
+    world.ask("GET", "/orders/%00", &[], "").await.is_problem(400, "invalid-id");
+}

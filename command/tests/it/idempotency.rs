@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use command::executor::Failure;
 use command::idempotency;
 use futures_util::future::join_all;
+use sqlx::ConnectOptions as _;
 
 use crate::world::{ORDER, World, keyed, limits, new_order};
 
@@ -158,4 +159,36 @@ async fn a_key_that_was_stored_before_conditions_belonged_to_it_is_still_answere
     let again = world.ask("POST", "/orders", &headers, ORDER).await;
     assert_eq!((again.status, again.header("idempotency-replayed")), (StatusCode::CREATED, Some("true")));
     assert_eq!(again.text, placed.text);
+}
+
+#[tokio::test]
+async fn expiry_keeps_up_with_any_number_of_keys_on_any_number_of_nodes() {
+    let world = World::start().await;
+    world.ask("POST", "/orders", &[("idempotency-key", "alive")], ORDER).await;
+    let store = "insert into idempotency_keys (key, fingerprint, status, body, created_at)
+                 select 'expired-' || n, '', 200, '{}', now() - interval '8 days' from generate_series(1, 45000) as n";
+    sqlx::query(store).execute(&world.pool).await.unwrap();
+    let node = async || {
+        let mut connection = world.connect.connect().await.unwrap();
+        idempotency::forget_expired(&mut connection, 7 * 86_400, 2_000).await.unwrap()
+    };
+    let forgotten: u64 = join_all((0..3).map(|_| node())).await.into_iter().sum::<u64>() + node().await;
+    assert_eq!(forgotten, 45_000);
+    assert_eq!(world.count("select count(*) from idempotency_keys").await, 1, "the one that is alive");
+    let index = "select count(*) from pg_stat_user_indexes where indexrelname = 'idempotency_keys_expiry'";
+    assert_eq!(world.count(index).await, 1);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_have_the_turn_leaves_expired_keys_to_the_other() {
+    let world = World::start().await;
+    let store = "insert into idempotency_keys (key, fingerprint, status, body, created_at)
+                 values ('expired', '', 200, '{}', now() - interval '8 days')";
+    sqlx::query(store).execute(&world.pool).await.unwrap();
+    let mut other = world.pool.begin().await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock(x'6b657973'::int, 0)").execute(&mut *other).await.unwrap();
+    let mut connection = world.connect.connect().await.unwrap();
+    assert_eq!(idempotency::forget_expired(&mut connection, 3_600, 10).await.unwrap(), 0);
+    other.rollback().await.unwrap();
+    assert_eq!(idempotency::forget_expired(&mut connection, 3_600, 10).await.unwrap(), 1);
 }

@@ -12,5 +12,6 @@ mod lost_answers;
 mod moved;
 mod recreated;
 mod relay;
+mod schema;
 mod sharing;
 mod silence;

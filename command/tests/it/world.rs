@@ -121,6 +121,7 @@ impl World {
         let router = chassis::http::finish(api::router(Api {
             executor: executor.clone(),
             catalog,
+            reader: Some("http://reader.example/shop".parse().unwrap()),
             log: Log::new(pool(PAGES_READ_MAX), PAGES_HELD_MAX),
             commands: Admission::new("commands", 1_000),
             reads: Admission::new("reads", 100),
