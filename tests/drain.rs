@@ -1,10 +1,16 @@
+use std::time::Duration;
+
 use chassis::testkit::eventually;
 use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
+use crate::world::broker::Broker;
 use crate::world::client::{Answer, TWO_AND_ONE};
 use crate::world::process::DRAINED_WITHIN;
 use crate::world::{SOON, World};
+
+/// How long a drain may take when the broker does not answer.
+const DRAINED_WITHOUT_BROKER_WITHIN: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn every_request_in_flight_at_sigterm_is_answered_and_published() {
@@ -59,4 +65,46 @@ async fn a_service_that_drains_takes_no_new_requests_and_its_successor_takes_the
     world.query.start().await;
     world.sees(before).at(2).await;
     world.end().await;
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_no_broker_that_is_gone_or_frozen() {
+    let mut broker = Broker::new();
+    broker.launch();
+    let mut world = World::prepare_on(broker.brokers()).await;
+    world.command.start().await;
+    world.query.start().await;
+    let alice = world.customer("alice");
+    let mut order = alice.places(TWO_AND_ONE).await;
+    world.sees(order).at(1).await;
+
+    broker.kill();
+    order = alice.places(TWO_AND_ONE).await;
+    both_drain(&mut world).await;
+    broker.come_back();
+    broker.answers(&world.topic.spec).await;
+    world.command.start().await;
+    world.query.start().await;
+    world.sees(order).at(1).await;
+
+    broker.freeze();
+    order = alice.places(TWO_AND_ONE).await;
+    both_drain(&mut world).await;
+    broker.thaw();
+    world.command.start().await;
+    world.query.start().await;
+    world.sees(order).at(1).await;
+    world.end().await;
+}
+
+/// Both services end well and in time, and the lease is free.
+async fn both_drain(world: &mut World) {
+    for service in [&mut world.command, &mut world.query] {
+        service.signal(Signal::SIGTERM);
+        let status = service.exit(DRAINED_WITHOUT_BROKER_WITHIN).await;
+        assert!(status.success(), "{status}");
+    }
+    let free: bool =
+        sqlx::query_scalar("select expires_at <= now() from relay_lease").fetch_one(&world.log()).await.unwrap();
+    assert!(free, "the lease was not given back");
 }

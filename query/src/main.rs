@@ -21,9 +21,22 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The exit code for settings that cannot be used, as for flags that cannot be read.
 const EXIT_CONFIG: u8 = 64;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let Cli { command } = parse_or_exit();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no threads to run on");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run_to_its_end(command));
+    // Everything is closed. A thread that still asks a broker that is gone would be waited for up to ten seconds.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run_to_its_end(command: Command) -> ExitCode {
     let ended = match command {
         Command::Serve(config) => run(*config).await,
         Command::Migrate(config) => migrate(config).await,

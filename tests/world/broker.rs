@@ -56,9 +56,22 @@ impl Broker {
     pub(crate) fn kill(&mut self) {
         // Its keeper would start it again at once.
         self.keeper.signal(Signal::SIGSTOP);
+        kill(self.pid(), Signal::SIGKILL).unwrap();
+    }
+
+    /// Stops it in its tracks: connections stay open, and nothing answers.
+    pub(crate) fn freeze(&mut self) {
+        kill(self.pid(), Signal::SIGSTOP).unwrap();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&mut self) {
+        kill(self.pid(), Signal::SIGCONT).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
         let file = fs::read_to_string(self.directory.path().join("kafka.pid")).unwrap();
-        let pid = file.split_whitespace().next().unwrap().parse().unwrap();
-        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        Pid::from_raw(file.split_whitespace().next().unwrap().parse().unwrap())
     }
 
     /// Lets it come back.
