@@ -80,6 +80,9 @@ mod rebuild_followed;
 /// The first order after a start is as fast as any other.
 mod first_order;
 
+/// SIGTERM does not wait for a broker that is gone.
+mod broker_gone;
+
 /// SIGTERM ends a service without a lost request.
 mod drain;
 
