@@ -4,6 +4,12 @@
 #![expect(clippy::panic, reason = "this module runs in tests only; failing is its job")]
 #![expect(clippy::disallowed_methods, reason = "the environment names the servers of a test run")]
 
+pub mod asking;
+
+pub mod contract;
+
+pub mod limits;
+
 pub mod wire;
 
 use std::fmt::Write as _;

@@ -54,6 +54,7 @@ pub struct Api {
                        answered, and every answer carries the order's version for reading your own writes.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
+    components(schemas(orders::ItemIn)),
     tags((name = "orders", description = "Commands"), (name = "products", description = "The catalogue of prices"),
         (name = "log", description = "The event log, for readers that build themselves anew"))
 )]

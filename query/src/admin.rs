@@ -77,27 +77,40 @@ impl Admin {
         })
     }
 
+    /// With room for this many requests at once.
+    #[must_use]
+    pub fn admitting(self, requests_max: usize) -> Self {
+        Self { requests: Admission::new("admin", requests_max), ..self }
+    }
+
     /// The routes and their description.
     pub fn router(self) -> (Router, utoipa::openapi::OpenApi) {
-        let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
-            .routes(routes!(letters::inspect))
-            .routes(routes!(letters::retry_all))
-            .routes(routes!(letters::retry))
-            .routes(routes!(letters::discard))
-            .routes(routes!(parked::inspect))
-            .routes(routes!(parked::retry_all))
-            .routes(routes!(parked::retry))
-            .routes(routes!(parked::heal))
-            .routes(routes!(parked::discard))
-            .routes(routes!(generations::list))
-            .routes(routes!(generations::progress, generations::rebuild, generations::stop))
-            .routes(routes!(generations::roll_back))
-            .routes(routes!(interventions::list))
-            .routes(routes!(interventions::detail))
-            .with_state(Arc::new(self))
-            .split_for_parts();
+        let (router, description) = routes().with_state(Arc::new(self)).split_for_parts();
         (router, describe::completed(description))
     }
+}
+
+/// The description of the API.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    describe::completed(routes().into_openapi())
+}
+
+fn routes() -> OpenApiRouter<Arc<Admin>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(letters::inspect))
+        .routes(routes!(letters::retry_all))
+        .routes(routes!(letters::retry))
+        .routes(routes!(letters::discard))
+        .routes(routes!(parked::inspect))
+        .routes(routes!(parked::retry_all))
+        .routes(routes!(parked::retry))
+        .routes(routes!(parked::heal))
+        .routes(routes!(parked::discard))
+        .routes(routes!(generations::list))
+        .routes(routes!(generations::progress, generations::rebuild, generations::stop))
+        .routes(routes!(generations::roll_back))
+        .routes(routes!(interventions::list))
+        .routes(routes!(interventions::detail))
 }
 
 #[derive(OpenApi)]

@@ -120,26 +120,39 @@ impl Api {
         }
     }
 
+    /// With room for this many requests that read at once.
+    #[must_use]
+    pub fn admitting(self, reads_max: usize) -> Self {
+        Self { reads: Admission::new("reads", reads_max), ..self }
+    }
+
     /// The routes and their description.
     pub fn router(self) -> (Router, utoipa::openapi::OpenApi) {
-        let (router, description) = OpenApiRouter::with_openapi(Description::openapi())
-            .routes(routes!(orders::list))
-            .routes(routes!(stream::stream))
-            .routes(routes!(orders::detail))
-            .routes(routes!(history::history))
-            .routes(routes!(diff::diff))
-            .routes(routes!(customers::list))
-            .routes(routes!(customers::detail))
-            .routes(routes!(sales::daily))
-            .routes(routes!(products::list))
-            .routes(routes!(cancellations::list))
-            .routes(routes!(operations::projection))
-            .routes(routes!(operations::dead_letters))
-            .routes(routes!(operations::parked))
-            .with_state(Arc::new(self))
-            .split_for_parts();
+        let (router, description) = routes().with_state(Arc::new(self)).split_for_parts();
         (router.layer(map_response(caching::said_of_all)), describe::completed(description))
     }
+}
+
+/// The description of the API.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    describe::completed(routes().into_openapi())
+}
+
+fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(orders::list))
+        .routes(routes!(stream::stream))
+        .routes(routes!(orders::detail))
+        .routes(routes!(history::history))
+        .routes(routes!(diff::diff))
+        .routes(routes!(customers::list))
+        .routes(routes!(customers::detail))
+        .routes(routes!(sales::daily))
+        .routes(routes!(products::list))
+        .routes(routes!(cancellations::list))
+        .routes(routes!(operations::projection))
+        .routes(routes!(operations::dead_letters))
+        .routes(routes!(operations::parked))
 }
 
 #[derive(OpenApi)]

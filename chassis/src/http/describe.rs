@@ -22,28 +22,26 @@ use super::problem::{CONTENT_TYPE_PROBLEM, Problem};
 /// A problem that a route can answer: status and code.
 pub type Known = (u16, &'static str);
 
-/// A bug on any route.
-const ANY: &[Known] = &[(500, "internal")];
+/// What any request may meet: a head that HTTP forbids, a bug.
+const ANY: &[Known] = &[(400, "invalid-host"), (400, "invalid-header"), (500, "internal")];
 /// A path that has parameters.
 const PATH: &[Known] = &[(400, "invalid-id")];
 /// A query string that has parameters.
 const QUERY: &[Known] = &[(400, "invalid-query")];
-/// A name that the caller gives, as `X-Actor`.
-const NAME: &[Known] = &[(400, "invalid-header")];
 /// A JSON body.
 const BODY: &[Known] = &[
     (400, "malformed-json"),
     (408, "body-too-slow"),
     (413, "body-too-large"),
     (415, "unsupported-media-type"),
+    (415, "unsupported-content-encoding"),
     (422, "invalid-body"),
 ];
 
 /// Adds to every operation its problems, the headers that every request may have and those that every answer has.
 ///
-/// `problems` names the problems of an operation, by its id, beside those that follow from its parameters and its body;
-/// `of_all` the headers of every answer beside `X-Request-Id`.
-pub fn complete(mut openapi: OpenApi, of_all: &[&str], problems: impl Fn(&str) -> Vec<Known>) -> OpenApi {
+/// `problems` names the problems of an operation, by its id, beside those that follow from its parameters and its body.
+pub fn complete(mut openapi: OpenApi, problems: impl Fn(&str) -> Vec<Known>) -> OpenApi {
     let mut components = openapi.components.take().unwrap_or_default();
     let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
     Problem::schemas(&mut schemas);
@@ -70,7 +68,7 @@ pub fn complete(mut openapi: OpenApi, of_all: &[&str], problems: impl Fn(&str) -
     let mut used = BTreeSet::new();
     for response in responses.chain(components.responses.values_mut()) {
         if let RefOr::T(response) = response {
-            used.extend(headers::refer(response, of_all));
+            used.extend(headers::refer(response));
         }
     }
     components.headers.extend(headers::described(&used));
@@ -138,7 +136,6 @@ fn known(operation: &Operation, named: impl Fn(&str) -> Vec<Known>) -> BTreeMap<
         known.extend(match parameter.parameter_in {
             ParameterIn::Path => PATH,
             ParameterIn::Query | ParameterIn::QueryString => QUERY,
-            ParameterIn::Header if headers::is_name(&parameter.name) => NAME,
             ParameterIn::Header | ParameterIn::Cookie => &[],
         });
     }
@@ -176,7 +173,7 @@ fn meaning(status: u16) -> &'static str {
         409 => "The state does not allow it",
         412 => "The state is not the one that the caller has seen",
         413 => "The body is too large",
-        415 => "The body is not JSON",
+        415 => "The body is not plain JSON",
         422 => "The request cannot be accepted like this",
         500 => "A bug of the service",
         503 => "Not now; `Retry-After` tells when to ask again",
@@ -207,7 +204,7 @@ mod tests {
             .response("200", Response::new("Done"));
         let paths = PathsBuilder::new().path("/things/{id}", PathItem::new(HttpMethod::Post, operation));
         let openapi = OpenApiBuilder::new().info(InfoBuilder::new().title("x").version("1")).paths(paths).build();
-        let completed = complete(openapi, &["Cache-Control"], |id| match id {
+        let completed = complete(openapi, |id| match id {
             "do_thing" => vec![(409, "done"), (503, "overloaded")],
             _ => Vec::new(),
         });
@@ -220,12 +217,15 @@ mod tests {
         let operation = &document["paths"]["/things/{id}"]["post"];
         let statuses: Vec<_> = operation["responses"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(statuses, ["200", "400", "408", "409", "413", "415", "422", "500", "503"]);
-        let name = "400.invalid-id.malformed-json";
+        let name = "400.invalid-header.invalid-host.invalid-id.malformed-json";
         assert_eq!(operation["responses"]["400"]["$ref"], format!("#/components/responses/{name}"));
         let response = &document["components"]["responses"][name];
         let schema = &response["content"]["application/problem+json"]["schema"];
         assert_eq!(schema["allOf"][0]["$ref"], "#/components/schemas/Problem");
-        assert_eq!(schema["allOf"][1]["properties"]["code"]["enum"], json!(["invalid-id", "malformed-json"]));
+        assert_eq!(
+            schema["allOf"][1]["properties"]["code"]["enum"],
+            json!(["invalid-header", "invalid-host", "invalid-id", "malformed-json"])
+        );
         assert!(document["components"]["schemas"]["FieldError"].is_object(), "{document}");
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
-use axum::http::header::X_CONTENT_TYPE_OPTIONS;
+use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
@@ -49,7 +49,7 @@ impl RequestId {
 /// Completes a service's routes: call it last, on everything merged.
 ///
 /// Adds the request id, a span and metrics per request, 400, 404 and 405 problems, a 500 problem for a panic,
-/// `X-Content-Type-Options`, and a body limit for axum's own extractors.
+/// `X-Content-Type-Options`, `Cache-Control: no-store` where a handler says nothing else, and a body limit for axum's own extractors.
 pub fn finish(router: Router) -> Router {
     router
         .fallback(not_found)
@@ -108,6 +108,8 @@ async fn observe(mut request: Request, next: Next) -> Response {
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id.0);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // What says nothing else is about this moment, and often about somebody.
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
@@ -207,6 +209,7 @@ mod tests {
             let response = send("GET", uri).await;
             assert_eq!(response.headers()["x-request-id"], "r-1");
             assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+            assert_eq!(response.headers()["cache-control"], "no-store");
         }
         let request = Request::get("/things/1").header("x-request-id", "two words");
         let response = app().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();

@@ -24,7 +24,6 @@ const CATALOGUE: &[Known] = &[(503, "overloaded"), (503, "not-ready"), (422, "un
 const COMMAND: &[Known] = &[
     (400, "invalid-idempotency-key"),
     (400, "invalid-if-match"),
-    (412, "version-mismatch"),
     (422, "idempotency-key-reused"),
     (422, "unstorable-value"),
     (503, "overloaded"),
@@ -43,8 +42,8 @@ const ITEMS: &[Known] = &[
     (422, "amount-out-of-range"),
     (422, "event-too-large"),
 ];
-/// An order that must exist, and must not be cancelled.
-const EXISTING: &[Known] = &[(404, "unknown-order"), (409, "already-cancelled")];
+/// An order that must exist, at a version that the caller accepts, and must not be cancelled.
+const EXISTING: &[Known] = &[(404, "unknown-order"), (409, "already-cancelled"), (412, "version-mismatch")];
 
 /// The problems of an operation beside those that follow from its parameters and its body.
 fn problems(operation: &str) -> Vec<Known> {
@@ -66,7 +65,7 @@ fn problems(operation: &str) -> Vec<Known> {
 
 /// The document with each route's problems and headers.
 pub(super) fn completed(openapi: OpenApi) -> OpenApi {
-    complete(openapi, &[], problems)
+    complete(openapi, problems)
 }
 
 impl IntoParams for Context {

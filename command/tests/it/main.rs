@@ -4,6 +4,7 @@
 mod world;
 
 mod catalog;
+mod description;
 mod executor;
 mod http;
 mod idempotency;

@@ -1,7 +1,7 @@
 //! A command service in this process: a database of its own, lanes that run, and the router to ask.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use chassis::http::admission::Admission;
 use chassis::postgres;
 use chassis::testkit::TestDatabase;
+use chassis::testkit::contract::Contract;
 use chrono::{SubsecRound, Utc};
 use command::MIGRATOR;
 use command::api::{self, Api, Log, PAGES_HELD_MAX, PAGES_READ_MAX};
@@ -27,6 +28,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uuid::Uuid;
+
+/// Held against every answer that any test here gets.
+static DOCUMENT: LazyLock<Contract> = LazyLock::new(|| Contract::of(&api::openapi()));
 
 pub(crate) fn usd() -> Currency {
     "USD".parse().unwrap()
@@ -132,17 +136,17 @@ impl World {
 
     /// Serves the API on a port of this machine, until the test ends.
     pub(crate) async fn listen(&self, limits: chassis::http::Limits) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let router = self.router.clone();
-        tokio::spawn(async move { chassis::http::serve(listener, router, &limits, CancellationToken::new()).await });
-        address
+        listen(self.router.clone(), limits).await
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Response {
+        let (method, target) = (request.method().to_string(), request.uri().to_string());
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
+        if let Err(fault) = DOCUMENT.check(&method, &target, parts.status.as_u16(), &parts.headers, &body) {
+            panic!("{fault}");
+        }
         Response { status: parts.status, headers: parts.headers, text: String::from_utf8(body.to_vec()).unwrap() }
     }
 
@@ -190,6 +194,14 @@ impl World {
                       where e.order_id is null or o.order_id is null";
         assert_eq!(self.count(outbox).await, 0, "an outbox that does not match the log");
     }
+}
+
+/// Serves a router on a port of this machine, until the test ends.
+pub(crate) async fn listen(router: Router, limits: chassis::http::Limits) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { chassis::http::serve(listener, router, &limits, CancellationToken::new()).await });
+    address
 }
 
 pub(crate) const ORDER: &str =

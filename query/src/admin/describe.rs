@@ -33,7 +33,7 @@ fn problems(operation: &str) -> Vec<Known> {
 
 /// The document with each route's problems and headers.
 pub(super) fn completed(openapi: OpenApi) -> OpenApi {
-    complete(openapi, &[], problems)
+    complete(openapi, problems)
 }
 
 impl IntoParams for Actor {

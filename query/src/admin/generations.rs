@@ -166,6 +166,7 @@ pub(super) async fn rebuild(
             )
         })?,
     };
+    let _permit = admin.requests.try_enter()?;
     begin(&admin, Job::Rebuild(source))
 }
 
@@ -194,6 +195,7 @@ pub(super) async fn stop(State(admin): State<Arc<Admin>>) -> Result<StatusCode, 
     )
 )]
 pub(super) async fn roll_back(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {
+    let _permit = admin.requests.try_enter()?;
     let live = admin.office()?.generations.live().await.map_err(failed)?;
     if live.previous.is_none() {
         let detail = format!("generation {} is the first one", live.number);
@@ -204,7 +206,6 @@ pub(super) async fn roll_back(State(admin): State<Arc<Admin>>) -> Result<Respons
 }
 
 fn begin(admin: &Admin, job: Job) -> Result<Response, Problem> {
-    let _permit = admin.requests.try_enter()?;
     if !admin.office()?.ask(job) {
         let detail = "a rebuild or a way back is going on on this node; GET /rebuild tells how far it is";
         let problem = Problem::new(StatusCode::CONFLICT, "rebuild-running", "A rebuild is going on", detail);

@@ -46,7 +46,7 @@ fn problems(operation: &str) -> Vec<Known> {
 
 /// The document with each route's problems and headers.
 pub(super) fn completed(openapi: OpenApi) -> OpenApi {
-    complete(openapi, &["Cache-Control"], problems)
+    complete(openapi, problems)
 }
 
 /// The header by which a caller says how long it waits.
@@ -82,7 +82,9 @@ impl IntoParams for Resumes {
 }
 
 pub(super) fn stream_id() -> Object {
-    schemas::anything().max_length(Some(ID_BYTES_MAX)).build()
+    let last = "([0-9]+:-?[0-9]+([.][0-9]+)?:[0-9a-fA-F-]+)?";
+    let pattern = format!("^(([0-9]+:-?[0-9]+([.][0-9]+)?,?)*;{last})?$");
+    schemas::anything().max_length(Some(ID_BYTES_MAX)).pattern(Some(pattern)).build()
 }
 
 pub(super) fn sku() -> Object {

@@ -8,6 +8,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use crate::contracts;
 use crate::world::{Answer, World, get};
 
 /// Asks the admin API to do something, as alice.
@@ -22,9 +23,11 @@ pub(crate) async fn post(router: &Router, path: &str, body: Option<Value>) -> An
 
 /// Asks a router, without a connection.
 pub(crate) async fn ask(router: &Router, request: Request<Body>) -> Answer {
+    let (method, target) = (request.method().to_string(), request.uri().to_string());
     let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
+    contracts::allow(&method, &target, parts.status.as_u16(), &parts.headers, &bytes);
     Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
 }
 

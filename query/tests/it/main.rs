@@ -5,6 +5,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "a rate is told to people")]
 
+mod contracts;
+
+mod description;
+
 mod world;
 
 mod gate;

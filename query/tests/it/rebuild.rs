@@ -45,23 +45,26 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) async fn rebuild(world: &World, topic: &Topic) -> (Rebuild, watch::Receiver<Option<Told>>) {
     let (telling, told) = watch::channel(None);
     let generations = Generations::at(&world.place.url()).unwrap();
-    let projecting = Projecting {
-        kafka: kafka(topic),
+    let projecting = projecting(&topic.brokers.0, &topic.spec.name);
+    (Rebuild { generations, projecting, source: Source::Topic, builder: Builder::Command, telling }, told)
+}
+
+/// What a projector needs that reads this topic.
+pub(crate) fn projecting(brokers: &str, topic: &str) -> Projecting {
+    Projecting {
+        kafka: kafka(brokers, topic),
         default_currency: usd(),
         freshness: Freshness::default(),
         progress: Progress::default(),
         changes_kept: 1_000,
         log: None,
-    };
-    (Rebuild { generations, projecting, source: Source::Topic, builder: Builder::Command, telling }, told)
+    }
 }
 
-fn kafka(topic: &Topic) -> Kafka {
-    let brokers = topic.brokers.0.clone();
-    let arguments = ["order-query", "serve", "--database-url", "sqlite://x", "--topic", &topic.spec.name];
-    let cli =
-        Cli::try_parse_from(arguments.into_iter().chain(["--kafka-brokers", &brokers, "--topic-partitions", "3"]))
-            .unwrap();
+fn kafka(brokers: &str, topic: &str) -> Kafka {
+    let arguments = ["order-query", "serve", "--database-url", "sqlite://x", "--topic", topic];
+    let cli = Cli::try_parse_from(arguments.into_iter().chain(["--kafka-brokers", brokers, "--topic-partitions", "3"]))
+        .unwrap();
     let Command::Serve(config) = cli.command else { panic!("{cli:?}") };
     config.kafka
 }

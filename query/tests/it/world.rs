@@ -29,6 +29,7 @@ use query::service::{admin_router, router};
 use query::store::postgres::{self, Keeper};
 use query::store::{Opened, Store, open};
 use serde_json::Value;
+use sqlx::AssertSqlSafe;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -206,6 +207,12 @@ impl World {
             Place::Folder(_folder, raw) => drop(sqlx::raw_sql(sqlite).execute(raw).await.unwrap()),
             Place::Database(database) => drop(sqlx::raw_sql(postgres).execute(&database.pool()).await.unwrap()),
         }
+    }
+
+    /// As [`Self::tamper`], of a world in PostgreSQL.
+    pub(crate) async fn tamper_with(&self, statements: &str) {
+        let Place::Database(database) = &self.place else { panic!("not in PostgreSQL") };
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&database.pool()).await.unwrap();
     }
 
     /// Every projected row.

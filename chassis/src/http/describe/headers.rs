@@ -19,11 +19,6 @@ const SOMETIMES: [&str; 4] = ["Idempotency-Replayed", "Link", "Retry-After", "X-
 /// Codes whose answers have `Retry-After` although their status does not ask for it.
 const RETRIED: [&str; 1] = ["rebuild-running"];
 
-/// Whether a request header holds a name that the caller gives, which is refused where it is malformed.
-pub(super) fn is_name(header: &str) -> bool {
-    matches!(header, "X-Actor" | "X-Correlation-Id")
-}
-
 /// A request header that may be left out.
 pub fn optional(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     ParameterBuilder::new()
@@ -71,8 +66,8 @@ pub(super) fn of_problem(mut response: ResponseBuilder, status: u16, codes: &BTr
 }
 
 /// Makes the headers of a response references, adds those of every answer, and returns the names of all.
-pub(super) fn refer(response: &mut Response, of_all: &[&str]) -> BTreeSet<String> {
-    let of_all = ["X-Request-Id"].into_iter().chain(of_all.iter().copied()).map(str::to_owned);
+pub(super) fn refer(response: &mut Response) -> BTreeSet<String> {
+    let of_all = ["Cache-Control", "X-Request-Id"].map(str::to_owned);
     let names: BTreeSet<String> = response.headers.keys().cloned().chain(of_all).collect();
     let reference = |name: &String| RefOr::Ref(Ref::new(format!("#/components/headers/{name}")));
     response.headers = names.iter().map(|name| (name.clone(), reference(name))).collect();
