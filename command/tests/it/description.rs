@@ -89,7 +89,7 @@ async fn served<'c>(contract: &'c Contract, world: &World, catalog: &PgConnectOp
         log: Log::new(pool(), permits),
         commands: Admission::new("commands", permits),
         reads: Admission::new("reads", permits),
-        reader: None,
+        reader: Some("http://reader.example/shop".parse().unwrap()),
     }));
     Served { at: listen(router, Limits::default()).await, contract }
 }
