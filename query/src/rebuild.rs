@@ -8,6 +8,8 @@
 
 mod back;
 
+mod carrying;
+
 mod error;
 
 mod making;
@@ -29,9 +31,8 @@ use chrono::Utc;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use crate::follow::{Projecting, WISHES_MAX};
+use crate::follow::Projecting;
 use crate::generation::{Builder, Generation, Live, Number, Source};
 use crate::projector::Step;
 use crate::reader::BATCH_RECORDS_MAX;
@@ -110,7 +111,7 @@ impl Rebuild {
         self.tell(making, Phase::Indexing);
         self.make_up(making).await?;
         let served = self.generations.open(live.number).await?.store;
-        let carried = self.carry_wishes(making, &served).await;
+        let carried = self.carry_over(making, &served).await;
         let report = match carried {
             Ok(()) => self.compared(making, &served, shutdown).await,
             Err(error) => Err(error),
@@ -171,23 +172,6 @@ impl Rebuild {
         let mut transaction = making.projector.writer().begin().await?;
         transaction.make_up().await?;
         Ok(transaction.commit().await?)
-    }
-
-    /// What was discarded stays discarded: the wishes are granted here too.
-    async fn carry_wishes(&self, making: &mut Making, served: &Store) -> Result<(), Error> {
-        let mut after = Uuid::nil();
-        loop {
-            let wishes = served.lasting_wishes(after, WISHES_MAX).await?;
-            let Some(last) = wishes.last() else { break };
-            after = last.id;
-            let mut transaction = making.projector.writer().begin().await?;
-            for wish in &wishes {
-                transaction.adopt(wish).await?;
-            }
-            transaction.commit().await?;
-        }
-        while making.projector.intervene().await? {}
-        Ok(())
     }
 
     /// Compares until source and tables agree: a log grows while it is read, and what it told first may not have come over

@@ -27,6 +27,10 @@ impl Rebuild {
     async fn go_back(&self, making: &mut Making, live: Live, shutdown: &CancellationToken) -> Result<(), Error> {
         making.wait_for_turn(shutdown).await?;
         self.read_topic(making, shutdown).await?;
+        let served = self.generations.open(live.number).await?.store;
+        let carried = self.carry_over(making, &served).await;
+        served.close().await;
+        carried?;
         let now_micros = Utc::now().timestamp_micros();
         self.promote(making, live, now_micros).await
     }

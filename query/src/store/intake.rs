@@ -98,6 +98,24 @@ pub(super) const ADOPT: &str = "insert into interventions (id, kind, target, rea
 /// The wishes that wait, in the order of asking.
 pub(super) const UNDONE: &str = wishes!("where done_at is null order by id limit $1");
 
+/// Since when dead letters after one are kept, by their names.
+pub(super) const LETTER_AGES: &str = "select topic, partition_id, record_offset, digest, seen_at from dead_letters \
+    where (topic, partition_id, record_offset, digest) > ($1, $2, $3, $4) \
+    order by topic, partition_id, record_offset, digest limit $5";
+/// Since when events after one wait, by their names.
+pub(super) const PARKED_AGES: &str = "select order_id, version, digest, parked_at from parked \
+    where (order_id, version, digest) > ($1, $2, $3) order by order_id, version, digest limit $4";
+/// Another generation knew it earlier.
+pub(super) const LETTER_KNOWN: &str = "update dead_letters set seen_at = $5 where topic = $1 and partition_id = $2 \
+    and record_offset = $3 and digest = $4 and seen_at > $5";
+pub(super) const PARKED_KNOWN: &str = "update parked set parked_at = $4 where order_id = $1 and version = $2 and digest = $3 \
+    and parked_at > $4";
+
+/// The name of a dead letter, and since when it is kept, in microseconds.
+pub(crate) type LetterAge = (String, i32, i64, Vec<u8>, i64);
+/// The name of a waiting event, and since when it waits, in microseconds.
+pub(crate) type ParkedAge = (Vec<u8>, i64, Vec<u8>, i64);
+
 /// Binds the name of a dead letter to the first four parameters.
 macro_rules! bind_key {
     ($question:expr, $key:expr) => {
@@ -164,6 +182,19 @@ macro_rules! ask_for_intake {
                 record::all(question.fetch_all(&self.readers).await?, rows::intervention)
             }
 
+            pub(crate) async fn letter_ages(&self, after: &LetterAge, limit: u32) -> Result<Vec<LetterAge>, Error> {
+                let (topic, partition, offset, digest, _age) = after;
+                let question =
+                    sqlx::query_as(intake::LETTER_AGES).bind(topic).bind(partition).bind(offset).bind(digest);
+                Ok(question.bind(i64::from(limit)).fetch_all(&self.readers).await?)
+            }
+
+            pub(crate) async fn parked_ages(&self, after: &ParkedAge, limit: u32) -> Result<Vec<ParkedAge>, Error> {
+                let (order, version, digest, _age) = after;
+                let question = sqlx::query_as(intake::PARKED_AGES).bind(order).bind(version).bind(digest);
+                Ok(question.bind(i64::from(limit)).fetch_all(&self.readers).await?)
+            }
+
             pub(crate) async fn interventions(&self, limit: u32) -> Result<Vec<Intervention>, Error> {
                 let question = sqlx::query_as(intake::INTERVENTIONS).bind(i64::from(limit));
                 record::all(question.fetch_all(&self.readers).await?, rows::intervention)
@@ -191,6 +222,21 @@ macro_rules! keep_intake {
                     .bind(wish.requested_at_micros)
                     .execute(&mut *self.inner)
                     .await?;
+                Ok(())
+            }
+
+            pub(crate) async fn letter_known(&mut self, age: LetterAge) -> Result<(), Error> {
+                let (topic, partition, offset, digest, since) = age;
+                let statement =
+                    asking::query(intake::LETTER_KNOWN).bind(topic).bind(partition).bind(offset).bind(digest);
+                statement.bind(since).execute(&mut *self.inner).await?;
+                Ok(())
+            }
+
+            pub(crate) async fn parked_known(&mut self, age: ParkedAge) -> Result<(), Error> {
+                let (order, version, digest, since) = age;
+                let statement = asking::query(intake::PARKED_KNOWN).bind(order).bind(version).bind(digest);
+                statement.bind(since).execute(&mut *self.inner).await?;
                 Ok(())
             }
 

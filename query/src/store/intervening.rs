@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use domain::OrderId;
 
+use super::intake::{LetterAge, ParkedAge};
 use super::{Error, StoredLetter, Transaction};
 use crate::batch::ParkedKey;
 use crate::intake::{Digest, Incoming, Position, Reason};
@@ -36,6 +37,24 @@ impl Transaction<'_> {
     /// When the database fails.
     pub async fn progressed(&mut self, wish: &Intervention) -> Result<(), Error> {
         within!(self, transaction => transaction.progressed(wish).await)
+    }
+
+    /// Keeps the age of a dead letter that another generation knew earlier.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn letter_known(&mut self, age: LetterAge) -> Result<(), Error> {
+        within!(self, transaction => transaction.letter_known(age).await)
+    }
+
+    /// Keeps the age of a waiting event that another generation knew earlier.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn parked_known(&mut self, age: ParkedAge) -> Result<(), Error> {
+        within!(self, transaction => transaction.parked_known(age).await)
     }
 
     /// One dead letter, discarded or not.

@@ -6,6 +6,7 @@ use domain::{OrderId, Version};
 use uuid::Uuid;
 
 use super::digest::{Digests, HistoryTuple, OrderTuple};
+use super::intake::{LetterAge, ParkedAge};
 use super::reading::ask;
 use super::{Error, Store, Tables};
 use crate::intervention::Intervention;
@@ -61,6 +62,24 @@ impl Store {
     /// When the database fails.
     pub(crate) async fn lasting_wishes(&self, after: Uuid, limit: u32) -> Result<Vec<Intervention>, Error> {
         ask!(self, store => store.lasting_wishes(after, limit).await)
+    }
+
+    /// Since when the dead letters after `after` are kept, by name, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn letter_ages(&self, after: &LetterAge, limit: u32) -> Result<Vec<LetterAge>, Error> {
+        ask!(self, store => store.letter_ages(after, limit).await)
+    }
+
+    /// Since when the events after `after` wait, by name, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub(crate) async fn parked_ages(&self, after: &ParkedAge, limit: u32) -> Result<Vec<ParkedAge>, Error> {
+        ask!(self, store => store.parked_ages(after, limit).await)
     }
 
     /// The orders after `after` with their versions, by id, at most `limit`.

@@ -9,6 +9,7 @@ mod contracts;
 
 mod description;
 
+mod ages;
 mod world;
 
 mod gate;

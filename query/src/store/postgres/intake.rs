@@ -12,7 +12,7 @@ use crate::intake::{Digest, Position};
 use crate::intervention::{Intervention, LetterKey};
 use crate::store::answer::{BACKLOG_COUNT_MAX, Backlog, ListedLetter, ListedParked};
 use crate::store::intake::rows::{self, StoredLetter};
-use crate::store::intake::{self, ask_for_intake, keep_intake};
+use crate::store::intake::{self, LetterAge, ParkedAge, ask_for_intake, keep_intake};
 use crate::store::{Error, record};
 
 ask_for_intake!(Store);
