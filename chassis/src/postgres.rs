@@ -98,6 +98,7 @@ pub enum Unsafe {
 pub fn connect_options(url: &Secret, application_name: &str, role: Option<&str>) -> Result<PgConnectOptions, Error> {
     let options = PgConnectOptions::from_str(url.expose()).map_err(|_quotes_the_url| Error::Url)?;
     let options = options.application_name(application_name).options([
+        fit::MARK,
         ("statement_timeout", "5s"),
         ("lock_timeout", "2s"),
         ("idle_in_transaction_session_timeout", "10s"),

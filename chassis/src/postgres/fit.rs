@@ -5,6 +5,9 @@ use sqlx::migrate::Migrator;
 
 use super::Error;
 
+/// A setting that means nothing to the server. It arrives with the others or not at all, whatever a caller changes among them.
+pub(super) const MARK: (&str, &str) = ("chassis.settings", "arrived");
+
 /// A pooler that refuses the settings that a session begins with.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -28,14 +31,12 @@ pub(super) fn explained(error: sqlx::Error) -> sqlx::Error {
 ///
 /// [`Error::SettingsLost`], or the database's.
 pub async fn assert_settings(connection: &mut PgConnection) -> Result<(), Error> {
-    let arrived: bool = sqlx::query_scalar(
-        "select current_setting('idle_in_transaction_session_timeout') = '10s'
-            and current_setting('default_transaction_isolation') = 'read committed'",
-    )
-    .fetch_one(connection)
-    .await
-    .map_err(Error::Unreachable)?;
-    if arrived { Ok(()) } else { Err(Error::SettingsLost) }
+    let marked: Option<String> = sqlx::query_scalar("select current_setting($1, true)")
+        .bind(MARK.0)
+        .fetch_one(connection)
+        .await
+        .map_err(Error::Unreachable)?;
+    if marked.as_deref() == Some(MARK.1) { Ok(()) } else { Err(Error::SettingsLost) }
 }
 
 /// Refuses a database whose tables are another program's, and a `search_path` that names no schema.
