@@ -34,6 +34,15 @@ async fn ours(producer: &Producer, topic: &str, payload: &str) {
     producer.send_batch(topic, &[record], SOON).await.unwrap();
 }
 
+/// The coordinator answers before the marker is in the partition.
+async fn ends_at(asker: &Asker, topic: &str, end: i64) {
+    testkit::eventually(SOON, "the marker is there", || async {
+        let ends = asker.end_offsets(topic, 1).await.unwrap();
+        if ends == [(0, end)] { Ok(()) } else { Err(format!("{ends:?}")) }
+    })
+    .await;
+}
+
 /// Everything until the consumer says that the partition ends.
 async fn to_the_end(consumer: &mut Consumer) -> Vec<String> {
     let (mut read, since) = (Vec::new(), Instant::now());
@@ -60,12 +69,13 @@ async fn transactions_of_others_end_no_partition_early_and_keep_no_reader() {
     let committed = foreign(&brokers, "committed");
     send(&committed, topic, "committed").await;
     committed.commit_transaction(SOON).unwrap();
+    ends_at(&asker, topic, 3).await;
     // Offset 3, and the marker at 4.
     let aborted = foreign(&brokers, "aborted");
     send(&aborted, topic, "aborted").await;
     aborted.abort_transaction(SOON).unwrap();
 
-    assert_eq!(asker.end_offsets(topic, 1).await.unwrap(), [(0, 5)]);
+    ends_at(&asker, topic, 5).await;
     let mut reader = Consumer::assign(&brokers, topic, &[(0, 0)], "test").unwrap();
     assert_eq!(to_the_end(&mut reader).await, ["a", "committed"]);
     assert_eq!(reader.position(0), Some(5), "the position is behind markers and aborted records");
@@ -89,6 +99,7 @@ async fn transactions_of_others_end_no_partition_early_and_keep_no_reader() {
     assert_eq!(hindered.position(0), Some(5), "what is hidden is not read");
 
     open.commit_transaction(SOON).unwrap();
+    ends_at(&asker, topic, 8).await;
     let mut rest = Vec::new();
     while rest.len() < 2 {
         rest.extend(hindered.poll_batch(10, SOON).await.unwrap().into_iter().map(|message| message.offset));
