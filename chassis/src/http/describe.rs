@@ -51,10 +51,11 @@ pub fn complete(mut openapi: OpenApi, problems: impl Fn(&str) -> Vec<Known>) -> 
     }
     for operation in openapi.paths.paths.values_mut().flat_map(operations) {
         settle_optional(operation);
+        let has_key = headers::has_key(operation);
         for (status, codes) in known(operation, &problems) {
             let name = format!("{status}.{}", codes.iter().copied().collect::<Vec<_>>().join("."));
             operation.responses.responses.insert(status.to_string(), Ref::from_response_name(&name).into());
-            components.responses.entry(name).or_insert_with(|| problem(status, &codes).into());
+            components.responses.entry(name).or_insert_with(|| problem(status, &codes, has_key).into());
         }
         let parameters = operation.parameters.get_or_insert_default();
         parameters.extend(
@@ -151,7 +152,7 @@ fn known(operation: &Operation, named: impl Fn(&str) -> Vec<Known>) -> BTreeMap<
 }
 
 /// The answer with one of these problems.
-fn problem(status: u16, codes: &BTreeSet<&'static str>) -> Response {
+fn problem(status: u16, codes: &BTreeSet<&'static str>, has_key: bool) -> Response {
     let pages: Vec<_> = codes.iter().map(|code| format!("[`{code}`](/errors/{code})")).collect();
     let narrowed = ObjectBuilder::new()
         .schema_type(Type::Object)
@@ -162,7 +163,7 @@ fn problem(status: u16, codes: &BTreeSet<&'static str>) -> Response {
     let response = ResponseBuilder::new()
         .description(format!("{}: {}", meaning(status), pages.join(", ")))
         .content(CONTENT_TYPE_PROBLEM, content);
-    headers::of_problem(response, status, codes).build()
+    headers::of_problem(response, status, codes, has_key).build()
 }
 
 fn meaning(status: u16) -> &'static str {

@@ -1,8 +1,8 @@
 //! An OpenAPI document held against the answers of a running service, in both directions: every answer must be
 //! documented, and what is documented must have been answered.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::HeaderMap;
 use jsonschema::Validator;
@@ -46,6 +46,7 @@ pub struct Contract {
     components: Value,
     operations: Vec<Operation>,
     seen: Mutex<BTreeSet<Seen>>,
+    validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
 impl Contract {
@@ -65,7 +66,7 @@ impl Contract {
         }
         let ids: BTreeSet<_> = operations.iter().map(|operation| &operation.id).collect();
         assert_eq!(ids.len(), operations.len(), "an operation's id occurs twice: {ids:?}");
-        Self { components, operations, seen: Mutex::default() }
+        Self { components, operations, seen: Mutex::default(), validators: Mutex::default() }
     }
 
     /// The operations.
@@ -73,8 +74,13 @@ impl Contract {
         &self.operations
     }
 
-    /// A validator of a schema of this document.
-    pub(super) fn validator(&self, schema: &Value) -> Validator {
+    /// The validator of a schema of this document; building one takes long, and each is asked often.
+    pub(super) fn validator(&self, schema: &Value) -> Arc<Validator> {
+        let mut built = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(built.entry(schema.to_string()).or_insert_with(|| Arc::new(self.build(schema))))
+    }
+
+    fn build(&self, schema: &Value) -> Validator {
         let whole = json!({ "allOf": [schema], "components": self.components });
         let built = jsonschema::draft202012::options().should_validate_formats(true).build(&whole);
         built.unwrap_or_else(|error| panic!("{error} in {schema}"))
@@ -183,7 +189,7 @@ impl Contract {
     fn find(&self, method: &str, path: &str) -> Option<&Operation> {
         let fits = |operation: &&Operation| {
             let (template, path): (Vec<_>, Vec<_>) = (operation.path.split('/').collect(), path.split('/').collect());
-            let fit = |(part, asked): (&&str, &&str)| part.starts_with('{') || part == asked;
+            let fit = |(part, asked): (&&str, &&str)| (part.starts_with('{') && !asked.is_empty()) || part == asked;
             operation.method == method && template.len() == path.len() && template.iter().zip(&path).all(fit)
         };
         self.operations.iter().filter(fits).min_by_key(|operation| operation.path.matches('{').count())

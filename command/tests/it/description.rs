@@ -89,7 +89,8 @@ async fn served<'c>(contract: &'c Contract, world: &World, catalog: &PgConnectOp
         log: Log::new(pool(), permits),
         commands: Admission::new("commands", permits),
         reads: Admission::new("reads", permits),
-        reader: Some("http://reader.example/shop".parse().unwrap()),
+        // The world's own service has one.
+        reader: None,
     }));
     Served { at: listen(router, Limits::default()).await, contract }
 }
@@ -193,6 +194,7 @@ async fn catalogue(served: &Served<'_>) {
     served.send(Ask::new("PUT", "/products/prod-1").json(too_exact)).await.is(422, "invalid-product");
     assert_eq!(served.send(Ask::new("GET", "/products/prod-1")).await.status, 200);
     assert_eq!(served.send(Ask::new("GET", "/internal/events")).await.status, 200);
+    served.send(Ask::new("GET", format!("/orders/{}", Uuid::now_v7()))).await.is(404, "read-elsewhere");
 }
 
 /// Asks everything that may be refused with this code: it is.

@@ -45,7 +45,7 @@ pub(super) struct SpendDocument {
     #[schema(schema_with = describe::currency)]
     currency: Currency,
     /// Paid minus refunded; exact, with all digits of the currency
-    #[schema(schema_with = describe::amount)]
+    #[schema(schema_with = describe::sum)]
     amount: Box<RawValue>,
     /// Orders placed in it
     orders: i64,

@@ -107,6 +107,10 @@ pub(super) fn amount() -> Object {
     schemas::amount().build()
 }
 
+pub(super) fn sum() -> Object {
+    schemas::sum().build()
+}
+
 pub(super) fn decimal() -> Object {
     schemas::decimal().build()
 }

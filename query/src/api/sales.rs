@@ -33,7 +33,7 @@ pub(super) struct DayDocument {
     /// Orders given up that day
     cancellations: i64,
     /// Payments minus refunds of that day; exact, with all digits of the currency
-    #[schema(schema_with = describe::amount)]
+    #[schema(schema_with = describe::sum)]
     revenue: Box<RawValue>,
 }
 

@@ -1,7 +1,9 @@
 //! What a client may keep, and that it is told what has not changed without being sent it again.
 
-use axum::http::HeaderMap;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
 
+use crate::desk::ask_about_damage;
 use crate::world::{Answer, History, Kind, World, day, on_both_stores, order, whole_life};
 
 on_both_stores!(
@@ -113,6 +115,10 @@ async fn a_stored_document_is_served_as_it_is(kind: Kind) {
     let mark = "update orders set document = '{ not , read \u{1f980} }'";
     world.tamper(mark, mark).await;
     let document = "{ not , read \u{1f980} }";
-    assert_eq!(world.get(&format!("/orders/{}", order(1))).await.text, document);
-    assert_eq!(world.get("/orders").await.text, format!("[{document}]"));
+    let ask = async |path: &str| {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        ask_about_damage(&world.router, request).await.text
+    };
+    assert_eq!(ask(&format!("/orders/{}", order(1))).await, document);
+    assert_eq!(ask("/orders").await, format!("[{document}]"));
 }

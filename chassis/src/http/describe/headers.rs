@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::{Header, HeaderBuilder};
-use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::schema::{ObjectBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr, Required};
@@ -57,8 +57,22 @@ pub(super) fn of_any_request() -> [Parameter; 2] {
     ]
 }
 
-/// Names the headers of a problem.
-pub(super) fn of_problem(mut response: ResponseBuilder, status: u16, codes: &BTreeSet<&str>) -> ResponseBuilder {
+/// Whether requests of an operation may have a key under which their answer is kept.
+pub(super) fn has_key(operation: &Operation) -> bool {
+    let named = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(known) if known.name == "Idempotency-Key");
+    operation.parameters.iter().flatten().any(named)
+}
+
+/// Names the headers of a problem. A refusal for the state, or for what was ordered, is kept under its key.
+pub(super) fn of_problem(
+    mut response: ResponseBuilder,
+    status: u16,
+    codes: &BTreeSet<&str>,
+    has_key: bool,
+) -> ResponseBuilder {
+    if has_key && matches!(status, 404 | 409 | 412 | 422) {
+        response = response.header("Idempotency-Replayed", Header::default());
+    }
     if status == 503 || codes.iter().any(|code| RETRIED.contains(code)) {
         response = response.header("Retry-After", Header::default());
     }

@@ -33,6 +33,11 @@ pub fn amount() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).description(Some(description)).examples([42.5])
 }
 
+/// An exact sum of amounts, of which some may be taken away.
+pub fn sum() -> ObjectBuilder {
+    amount().minimum(None::<u32>)
+}
+
 /// An exact amount as text.
 pub fn decimal() -> ObjectBuilder {
     anything().pattern(Some(r"^[0-9]+(\.[0-9]+)?$")).examples(["15.00"])
