@@ -16,6 +16,7 @@ mod batch;
 mod fate;
 mod lane;
 mod place;
+mod pressure;
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::idempotency::{Key, Reply};
 pub use lane::Lane;
 use place::Place;
+use pressure::Pressure;
+pub use pressure::Room;
 
 /// How the executor is sized.
 #[derive(Debug, Clone)]
@@ -168,6 +171,7 @@ pub struct Executor {
     lanes: Arc<[mpsc::Sender<Pending>]>,
     command_deadline: Duration,
     flush_deadline: Duration,
+    pressure: Pressure,
     /// Keyed anew in each process, so that nobody can aim at one lane.
     hasher: std::collections::hash_map::RandomState,
 }
@@ -190,16 +194,18 @@ pub struct Setup {
 impl Executor {
     /// An executor and its lanes, each to be run as a task. Dropping every handle ends them after what is queued.
     pub fn new(setup: &Setup) -> (Self, Vec<Lane>) {
+        let pressure = Pressure::default();
         let (senders, lanes) = (0..setup.limits.lanes.max(1))
             .map(|_lane| {
                 let (sender, receiver) = mpsc::channel(setup.limits.queue_commands_max);
-                (sender, Lane::new(setup.clone(), receiver))
+                (sender, Lane::new(setup.clone(), receiver, pressure.clone()))
             })
             .unzip::<_, _, Vec<_>, Vec<_>>();
         let executor = Self {
             lanes: senders.into(),
             command_deadline: setup.limits.command_deadline,
             flush_deadline: setup.limits.flush_deadline,
+            pressure,
             hasher: std::collections::hash_map::RandomState::new(),
         };
         (executor, lanes)
@@ -237,6 +243,11 @@ impl Executor {
     /// How many commands wait, over all lanes.
     pub fn queued(&self) -> usize {
         self.lanes.iter().map(|lane| lane.max_capacity() - lane.capacity()).sum()
+    }
+
+    /// Tells whether commands find room, without a handle that would keep the lanes running.
+    pub fn room(&self) -> Room {
+        Room { lanes: self.lanes.iter().map(mpsc::Sender::downgrade).collect(), pressure: self.pressure.clone() }
     }
 
     fn lane_of(&self, order_id: OrderId) -> &mpsc::Sender<Pending> {

@@ -36,12 +36,14 @@ struct Known {
     since: Instant,
     /// How many events, and the age of the oldest in seconds; none when the last question was not answered.
     latest: Option<(i64, f64)>,
+    /// The `seq` of the oldest, and when it was first seen here.
+    oldest: Option<(i64, Instant)>,
 }
 
 impl Backlog {
     /// Nothing is known yet.
     pub(crate) fn unknown() -> Self {
-        Self(Arc::new(Mutex::new(Known { since: Instant::now(), latest: None })))
+        Self(Arc::new(Mutex::new(Known { since: Instant::now(), latest: None, oldest: None })))
     }
 
     /// For readiness.
@@ -54,12 +56,18 @@ impl Backlog {
         })
     }
 
-    fn note(&self, latest: Option<(i64, f64)>) {
+    /// Notes an answer: how many events, the `seq` of the oldest, and its age by the clocks of others. An event whose writer's
+    /// clock is ahead has no age by these; it ages here from the moment when it was first seen.
+    fn note(&self, answer: Option<(i64, Option<i64>, f64)>) {
         let mut known = self.known();
-        known.latest = latest;
-        if latest.is_some() {
+        if let Some((_, oldest, _)) = answer {
             known.since = Instant::now();
+            let seen = known.oldest.filter(|(seq, _)| Some(*seq) == oldest).map(|(_, since)| since);
+            known.oldest = oldest.map(|seq| (seq, seen.unwrap_or_else(Instant::now)));
         }
+        let here_s = known.oldest.map_or(0.0, |(_, since)| since.elapsed().as_secs_f64());
+        let latest = answer.map(|(pending, _, age_s)| (pending, age_s.max(here_s)));
+        known.latest = latest;
         let (pending, oldest_age_s) = latest.map_or((f64::NAN, f64::NAN), |(pending, age)| (pending as f64, age));
         metrics::gauge!(OUTBOX_PENDING).set(pending);
         metrics::gauge!(OUTBOX_OLDEST_AGE_SECONDS).set(oldest_age_s);
@@ -143,11 +151,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_backlog_that_cannot_be_read_is_null_and_its_age_grows() {
         let backlog = Backlog::unknown();
-        backlog.note(Some((3, 1.5)));
+        backlog.note(Some((3, Some(7), 1.5)));
         assert_eq!(backlog.shown(), json!({ "pending": 3, "oldest_age_s": 1.5, "known_age_s": 0 }));
         tokio::time::advance(Duration::from_secs(40)).await;
         backlog.note(None);
         assert_eq!(backlog.shown(), json!({ "pending": null, "oldest_age_s": null, "known_age_s": 40 }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_event_ages_also_when_its_writers_clock_is_ahead() {
+        let backlog = Backlog::unknown();
+        let oldest_age_s = || backlog.shown()["oldest_age_s"].clone();
+        backlog.note(Some((1, Some(7), 0.0)));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        backlog.note(Some((2, Some(7), 0.0)));
+        assert_eq!(oldest_age_s(), 30.0);
+        backlog.note(Some((1, Some(8), 2.0)));
+        assert_eq!(oldest_age_s(), 2.0);
+        backlog.note(Some((0, None, 0.0)));
+        assert_eq!(oldest_age_s(), 0.0);
     }
 
     #[test]

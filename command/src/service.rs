@@ -155,6 +155,8 @@ impl Service {
                 committed: Arc::clone(&relay.committed),
                 default_currency: config.default_currency,
             });
+            let room = executor.room();
+            health.warn("commands", move || ready(room.check()));
             join_all(lanes.iter_mut().map(executor::Lane::warm)).await;
             let lanes_done = lanes_done.clone();
             tasks.spawn("lanes", async move {

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::batch::{self, Flight, InDoubt, Session, Verdict};
 use super::fate::{self, Alive, Fate};
+use super::pressure::Pressure;
 use super::{Failure, Pending, Setup};
 use crate::metrics::{COMMANDS_REQUEUED, FLUSH_SECONDS, TRANSACTIONS_FAILED};
 use crate::store;
@@ -27,14 +28,15 @@ const BUSY_PAUSE: Duration = Duration::from_millis(2);
 pub struct Lane {
     setup: Setup,
     queue: mpsc::Receiver<Pending>,
+    pressure: Pressure,
     session: Option<Session>,
     /// Commands whose key or order was in use, oldest first; they come before what is queued.
     busy: VecDeque<Pending>,
 }
 
 impl Lane {
-    pub(super) fn new(setup: Setup, queue: mpsc::Receiver<Pending>) -> Self {
-        Self { setup, queue, session: None, busy: VecDeque::new() }
+    pub(super) fn new(setup: Setup, queue: mpsc::Receiver<Pending>, pressure: Pressure) -> Self {
+        Self { setup, queue, pressure, session: None, busy: VecDeque::new() }
     }
 
     /// Connects and plans the statements, so that the first command need not wait for it. What fails is tried again with the
@@ -126,8 +128,12 @@ impl Lane {
             reached = flight.reached;
             metrics::histogram!(FLUSH_SECONDS).record(started.elapsed().as_secs_f64());
             let permanent = match flushed {
-                Ok(Ok(verdicts)) => return Ok(verdicts),
+                Ok(Ok(verdicts)) => {
+                    self.pressure.works();
+                    return Ok(verdicts);
+                }
                 Ok(Err(error)) => {
+                    self.pressure.failed(&error);
                     tracing::warn!(error = %ErrorChain(&error), attempt, commands = batch.len(), "a transaction failed");
                     permanent(&error)
                 }

@@ -222,8 +222,9 @@ impl Progress {
         Ok(())
     }
 
-    /// How many events are not published, and the age of the oldest in seconds.
-    pub(crate) async fn backlog(&self, connection: &mut PgConnection) -> Result<(i64, f64), sqlx::Error> {
+    /// Returns how many events are not published, the `seq` of the oldest, and its age in seconds: the database's clock
+    /// less the clock of the process that wrote it.
+    pub(crate) async fn backlog(&self, connection: &mut PgConnection) -> Result<(i64, Option<i64>, f64), sqlx::Error> {
         sqlx::query_as(
             "with o as (
                  select seq, order_id, version, xid from outbox where xid >= $1::text::xid8
@@ -232,7 +233,7 @@ impl Progress {
              pending as (
                  select count(*) as events, min(seq) as seq from o
                  where $3::pg_snapshot is null or seq > $4 or not pg_visible_in_snapshot(xid, $3::pg_snapshot))
-             select events, coalesce((
+             select events, seq, coalesce((
                  select greatest(0, extract(epoch from now() - e.occurred_at))::float8
                  from outbox o join events e using (order_id, version) where o.seq = pending.seq), 0)
              from pending",
