@@ -28,6 +28,8 @@ pub use one::{last_record, record_at};
 
 const POLLING: &str = "polling";
 const WATERMARKS: &str = "reading watermarks";
+/// How long an error of a partition counts. The library asks again every 50 ms, and no record need come of that.
+const ERROR_COUNTS: Duration = Duration::from_secs(1);
 /// Records, and kilobytes of them, that are fetched ahead of the application, over all partitions.
 const AHEAD_RECORDS: usize = 20_000;
 const AHEAD_KBYTES: usize = 16_384;
@@ -53,6 +55,8 @@ pub struct Unreadable {
     pub offset: i64,
     /// What the library says.
     pub why: KafkaError,
+    /// When it said so last.
+    last: Instant,
 }
 
 /// Which records a consumer is given.
@@ -231,8 +235,9 @@ impl Consumer {
     }
 
     /// The partitions that cannot be read now, while others can.
-    pub fn unreadable(&self) -> &BTreeMap<i32, Unreadable> {
-        &self.unreadable
+    pub fn unreadable(&self) -> impl Iterator<Item = (i32, &Unreadable)> {
+        let unreadable = self.unreadable.iter().map(|(partition, stuck)| (*partition, stuck));
+        unreadable.filter(|(_partition, stuck)| stuck.last.elapsed() < ERROR_COUNTS)
     }
 
     /// Why nothing comes, once that has lasted for longer than `patience`.
@@ -241,8 +246,8 @@ impl Consumer {
         if let Some(outage) = self.outage.as_ref().filter(|outage| lasts(outage.since)) {
             return Some(Error::Transient { doing: POLLING, source: outage.why.clone() });
         }
-        let (partition, stuck) = self.unreadable.iter().find(|(_partition, stuck)| lasts(stuck.since))?;
-        Some(Error::Unreadable { partition: *partition, offset: stuck.offset, source: stuck.why.clone() })
+        let (partition, stuck) = self.unreadable().find(|(_partition, stuck)| lasts(stuck.since))?;
+        Some(Error::Unreadable { partition, offset: stuck.offset, source: stuck.why.clone() })
     }
 
     /// The first offset of `partition` and the offset after its last; the consumer may be read, or dropped, meanwhile.
@@ -282,8 +287,13 @@ impl Consumer {
             Event::Partition(partition, why) if needs_decision(&why) => self.deferred = Some((Some(partition), why)),
             Event::Partition(partition, why) => {
                 let offset = self.position(partition).unwrap_or(-1);
+                let now = Instant::now();
                 let stuck = self.unreadable.entry(partition);
-                stuck.or_insert_with(|| Unreadable { since: Instant::now(), offset, why });
+                let stuck = stuck.or_insert_with(|| Unreadable { since: now, offset, why, last: now });
+                if stuck.last.elapsed() >= ERROR_COUNTS {
+                    stuck.since = now;
+                }
+                stuck.last = now;
             }
             Event::Failure(error) => self.deferred = Some((None, error)),
         }

@@ -130,7 +130,7 @@ impl TopicReader {
         let Some(consumer) = &self.consumer else { return false };
         let behind = |(partition, end): (i32, &i64)| {
             let position = consumer.position(partition).unwrap_or(*end);
-            position < *end && !consumer.unreadable().contains_key(&partition)
+            position < *end && !consumer.unreadable().any(|(stuck, _why)| stuck == partition)
         };
         (0..).zip(ends).any(behind)
     }
